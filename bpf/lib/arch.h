@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Everything that differs between x86-64 and aarch64, and nothing else. */
+#ifndef MEMTRACE_BPF_ARCH_H
+#define MEMTRACE_BPF_ARCH_H
+
+#if defined(__TARGET_ARCH_x86)
+
+/* pthread_self() of the running thread: glibc keeps struct pthread at the thread pointer. */
+static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
+{
+    return BPF_CORE_READ(task, thread.fsbase);
+}
+
+static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
+{
+    return BPF_CORE_READ(regs, sp);
+}
+
+#elif defined(__TARGET_ARCH_arm64)
+
+/* struct pthread ends where the thread pointer points. Its size is glibc's: 0x740 in 2.36 (Debian 12). */
+static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
+{
+    return BPF_CORE_READ(task, thread.uw.tp_value) - 0x740;
+}
+
+static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
+{
+    return BPF_CORE_READ((struct user_pt_regs *)regs, sp);
+}
+
+#else
+#error "memtrace knows x86 and arm64: add the architecture here"
+#endif
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* fork, exec and exit of the processes followed. */
+#ifndef MEMTRACE_BPF_LIFE_H
+#define MEMTRACE_BPF_LIFE_H
+
+static __always_inline int mt_on_fork(struct task_struct *parent, struct task_struct *child)
+{
+    mt_u32 parent_tgid = BPF_CORE_READ(parent, tgid);
+    mt_u32 child_tgid = BPF_CORE_READ(child, tgid);
+    if (!mt_follow_children || parent_tgid == child_tgid)
+        return 0; /* a thread */
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &parent_tgid);
+    if (!process)
+        return 0;
+    mt_u64 parent_mm = (mt_u64)BPF_CORE_READ(parent, mm);
+    mt_u64 child_mm = (mt_u64)BPF_CORE_READ(child, mm);
+    struct mt_process born = {.account = process->account, .borrowed = 1};
+    if (child_mm != parent_mm) {
+        born.borrowed = 0;
+        born.account = mt_open_account(child_mm, child_tgid, MT_OPENED_BY_FORK, process->account);
+        if (born.account == MT_NO_ACCOUNT)
+            return 0;
+    }
+    bpf_map_update_elem(&processes, &child_tgid, &born, BPF_ANY);
+    return 0;
+}
+
+static __always_inline int mt_on_exec(struct task_struct *task, mt_u32 old_tid)
+{
+    mt_u32 tgid = BPF_CORE_READ(task, tgid), tid = BPF_CORE_READ(task, pid);
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    if (!process)
+        return 0;
+    bpf_map_delete_elem(&threads, &old_tid);
+    bpf_map_delete_elem(&threads, &tid);
+    if (!process->borrowed) {
+        /* The old address space is gone already, which closed its account; unless somebody else still uses it. */
+        mt_close_account(process->account, MT_CLOSED_BY_EXEC, MT_MEMBERS, 0);
+        mt_u32 slot = mt_slot(process->account);
+        struct mt_account *old = bpf_map_lookup_elem(&accounts, &slot);
+        if (old && old->id == process->account)
+            old->closed_by = MT_CLOSED_BY_EXEC;
+    }
+    struct mm_struct *mm = BPF_CORE_READ(task, mm);
+    mt_u32 id = mt_open_account((mt_u64)mm, tgid, MT_OPENED_BY_EXEC, MT_NO_ACCOUNT);
+    if (id == MT_NO_ACCOUNT) {
+        bpf_map_delete_elem(&processes, &tgid);
+        return 0;
+    }
+    struct mt_process now = {.account = id};
+    bpf_map_update_elem(&processes, &tgid, &now, BPF_ANY);
+    struct mt_account *account = mt_find_account(id);
+    if (!account)
+        return 0;
+    mt_u64 from = BPF_CORE_READ(mm, arg_start);
+    mt_u64 length = BPF_CORE_READ(mm, arg_end) - from;
+    if (length > MT_ARGS_BYTES)
+        length = MT_ARGS_BYTES;
+    if (!bpf_probe_read_user(account->args, length, (void *)from))
+        account->args_length = length;
+    struct mt_record record = {.kind = MT_RECORD_OPENED, .account = id};
+    bpf_ringbuf_output(&records, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+    return 0;
+}
+
+static __always_inline int mt_on_exit(struct task_struct *task)
+{
+    mt_u32 tid = BPF_CORE_READ(task, pid), tgid = BPF_CORE_READ(task, tgid);
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    if (!process)
+        return 0;
+    bpf_map_delete_elem(&threads, &tid);
+    if (BPF_CORE_READ(task, signal, live.counter) > 0)
+        return 0; /* other threads go on */
+    if (!process->borrowed)
+        mt_close_account(process->account, MT_CLOSED_BY_EXIT, MT_MEMBERS, 0);
+    bpf_map_delete_elem(&processes, &tgid);
+    return 0;
+}
+
+/* Carries out mt_command for one task that the iterator passes. */
+static __always_inline int mt_on_task(struct task_struct *task)
+{
+    mt_u32 tgid = BPF_CORE_READ(task, tgid);
+    mt_u64 mm = (mt_u64)BPF_CORE_READ(task, mm);
+    if (!mm)
+        return 0;
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    if (mt_command == MT_COMMAND_OPEN && tgid == mt_command_tgid && !process) {
+        struct mt_process opened = {.account = mt_open_account(mm, tgid, MT_OPENED_BY_ATTACH, MT_NO_ACCOUNT)};
+        if (opened.account != MT_NO_ACCOUNT)
+            bpf_map_update_elem(&processes, &tgid, &opened, BPF_ANY);
+    }
+    if (mt_command == MT_COMMAND_CLOSE_ALL && process && !process->borrowed)
+        mt_close_account(process->account, MT_CLOSED_BY_DETACH, MT_MEMBERS, 0);
+    return 0;
+}
+
+#endif

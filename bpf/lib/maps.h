@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* All maps and all settings, in one place. Sizes given here are defaults; userspace sets those that depend on the
+ * machine (cpu_shares) before loading. */
+#ifndef MEMTRACE_BPF_MAPS_H
+#define MEMTRACE_BPF_MAPS_H
+
+/* Settings, fixed when the programs are loaded. */
+const volatile mt_u32 mt_cpus = 1;            /* possible CPUs */
+const volatile mt_u32 mt_page_shift = 12;
+const volatile mt_u8 mt_classic = 0; /* 1: kmem:rss_stat is attached in place of tp_btf/rss_stat */
+const volatile mt_u32 mt_call_numbers[MT_CALLS] = {}; /* enum mt_call -> system call number */
+const volatile mt_u8 mt_follow_children = 1;  /* open accounts for forked children */
+
+/* What the task iterator is asked to do, set by userspace before it reads the iterator. */
+mt_u32 mt_command = MT_COMMAND_NONE;
+mt_u32 mt_command_tgid = 0;
+struct mt_python mt_command_python = {};
+
+/* account slot -> account */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, MT_SLOTS);
+    __type(key, mt_u32);
+    __type(value, struct mt_account);
+} accounts SEC(".maps");
+
+/* ids of accounts that may be opened; userspace gives back those it has reported */
+struct {
+    __uint(type, BPF_MAP_TYPE_QUEUE);
+    __uint(max_entries, MT_SLOTS);
+    __uint(value_size, sizeof(mt_u32));
+} free_accounts SEC(".maps");
+
+/* mm_struct address -> account id: the filter that every resident-set event of the host passes first */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, MT_SLOTS);
+    __type(key, mt_u64);
+    __type(value, mt_u32);
+} accounts_by_mm SEC(".maps");
+
+/* classic tracepoint only: its hash of the mm -> account id */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, MT_SLOTS);
+    __type(key, mt_u32);
+    __type(value, mt_u32);
+} accounts_by_mm_id SEC(".maps");
+
+/* slot * mt_cpus + cpu -> what that CPU's share of the counters was */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, MT_SLOTS);
+    __type(key, mt_u32);
+    __type(value, struct mt_cpu_share);
+} cpu_shares SEC(".maps");
+
+/* tgid -> process followed */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 2 * MT_SLOTS);
+    __type(key, mt_u32);
+    __type(value, struct mt_process);
+} processes SEC(".maps");
+
+/* tid -> what is remembered of the thread */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __type(key, mt_u32);
+    __type(value, struct mt_thread);
+} threads SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 65536);
+    __type(key, struct mt_charge_key);
+    __type(value, struct mt_charge);
+} charges SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 32768);
+    __type(key, struct mt_call_key);
+    __type(value, struct mt_call_sum);
+} calls SEC(".maps");
+
+/* Stacks and code objects that userspace has been sent. Forgetting one only means that it is sent again. */
+struct mt_published_key {
+    mt_u64 stack;
+    mt_u64 account;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536);
+    __type(key, struct mt_published_key);
+    __type(value, mt_u8);
+} published_stacks SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 32768);
+    __type(key, struct mt_code_key);
+    __type(value, mt_u8);
+} published_codes SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4 * 1024 * 1024);
+} records SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, MT_FAILURES);
+    __type(key, mt_u32);
+    __type(value, mt_u64);
+} failures SEC(".maps");
+
+/* What does not fit on a BPF program's 512 bytes of stack. Tracepoints run with preemption off and our programs do
+ * not nest, so a CPU's copy has one user at a time. */
+struct mt_scratch {
+    mt_u64 cpu_offset; /* of this CPU's per-CPU variables: lib/rss.h */
+    mt_u64 searched_interpreter; /* where the search for a thread state is */
+    mt_u64 searched_state;
+    mt_u64 found_state;
+    mt_u64 frame; /* result of mt_find_frame */
+    mt_u64 chain;      /* result of mt_walk_chain */
+    mt_u64 stack;      /* result of mt_find_stack */
+    mt_u8 window[256];
+    struct mt_stack_record walk;
+    struct mt_code_record code;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, mt_u32);
+    __type(value, struct mt_scratch);
+} scratch SEC(".maps");
+
+static __always_inline void mt_count_failure(mt_u32 kind)
+{
+    mt_u64 *count = bpf_map_lookup_elem(&failures, &kind);
+    if (count)
+        *count += 1;
+}
+
+static __always_inline struct mt_scratch *mt_get_scratch(void)
+{
+    mt_u32 zero = 0;
+    struct mt_scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+    if (!s)
+        mt_count_failure(MT_FAIL_NO_SCRATCH);
+    return s;
+}
+
+/* A member as an array index, in a form in which the compiler cannot hide the bound from the verifier. */
+static __always_inline mt_u64 mt_member_index(mt_u64 member)
+{
+    asm volatile("" : "+r"(member));
+    return member & (MT_MEMBERS - 1);
+}
+
+static __always_inline mt_u32 mt_slot(mt_u32 account_id)
+{
+    return account_id & (MT_SLOTS - 1);
+}
+
+/* The account of this id, or null when it was closed and its slot belongs to another. */
+static __always_inline struct mt_account *mt_find_account(mt_u32 id)
+{
+    mt_u32 slot = mt_slot(id);
+    struct mt_account *account = bpf_map_lookup_elem(&accounts, &slot);
+    return account && account->id == id && account->state == MT_ACCOUNT_OPEN ? account : 0;
+}
+
+#endif

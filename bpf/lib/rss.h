@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* How much an address space's resident-set counters changed: what tp_btf/rss_stat does not say.
+ *
+ * Since Linux 6.2 (f1a7941243c1) mm_struct.rss_stat is four percpu_counters. An update lands in the running CPU's
+ * share, and moves into `count` once the share reaches a batch, leaving exactly 0 behind:
+ *
+ *     event        cpu 0's share   count    seen share, folded   delta
+ *     +1 page      30 -> 31        64       30, 64               +1
+ *     +1 page      31 -> 0         96       31, 64               (0 - 31) + (96 - 64) = +1
+ *
+ * So only a share of 0 can hide a fold, and only then is `count` read. Updates run under the page-table lock and the
+ * tracepoint right after them, on the same CPU. Every delta is "now less last seen", so that a missed event is made
+ * up for by the next one and the sum stays true. When two CPUs fold at the same instant, each may be given a part of
+ * the other's delta; the sum is right. */
+#ifndef MEMTRACE_BPF_RSS_H
+#define MEMTRACE_BPF_RSS_H
+
+/* Where a per-CPU pointer points on a CPU is the pointer plus that CPU's offset. The kernel's own table of offsets is
+ * not in every kallsyms, so it is taken from a per-CPU object that is ours: the scratch map's only row, whose address
+ * on each CPU the map gives, and whose per-CPU pointer struct bpf_array holds. */
+static mt_u64 mt_scratch_map = 0;
+
+static __always_inline void mt_learn_cpu_offsets(void)
+{
+    mt_u32 zero = 0;
+    mt_u64 pointer = 0;
+    if (mt_scratch_map)
+        return;
+    /* Addresses go through memory: the verifier allows no arithmetic on what it knows to be a pointer. */
+    *(volatile mt_u64 *)&mt_scratch_map = (mt_u64)&scratch;
+    mt_u64 map = *(volatile mt_u64 *)&mt_scratch_map;
+    bpf_probe_read_kernel(&pointer, sizeof(pointer), (void *)(map + bpf_core_field_offset(struct bpf_array, pptrs)));
+    for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++) {
+        struct mt_scratch *there = bpf_map_lookup_percpu_elem(&scratch, &zero, cpu);
+        if (!there)
+            return;
+        *(volatile mt_u64 *)&there->cpu_offset = (mt_u64)there;
+        there->cpu_offset = *(volatile mt_u64 *)&there->cpu_offset - pointer;
+    }
+}
+
+static __always_inline mt_u64 mt_cpu_offset(mt_u32 cpu)
+{
+    mt_u32 zero = 0;
+    struct mt_scratch *there = bpf_map_lookup_percpu_elem(&scratch, &zero, cpu);
+    return there ? there->cpu_offset : 0;
+}
+
+static __always_inline mt_u64 mt_this_cpu_offset(void)
+{
+    struct mt_scratch *here = mt_get_scratch();
+    return here ? here->cpu_offset : 0;
+}
+
+struct percpu_counter___mt {
+    mt_s64 count;
+    mt_s32 *counters;
+} __attribute__((preserve_access_index));
+
+struct mm_struct___mt {
+    struct percpu_counter___mt rss_stat[MT_MEMBERS];
+} __attribute__((preserve_access_index));
+
+/* Before Linux 6.2: plain atomic counters, behind which every thread keeps up to 64 events of its own. Only the classic
+ * tracepoint is used there; this shape gives the balances. */
+struct mm_rss_stat___before_6_2 {
+    atomic_long_t count[MT_MEMBERS];
+} __attribute__((preserve_access_index));
+
+struct mm_struct___before_6_2 {
+    struct mm_rss_stat___before_6_2 rss_stat;
+} __attribute__((preserve_access_index));
+
+static __always_inline mt_u64 mt_counter_address(mt_u64 mm, mt_u32 member)
+{
+    return mm + bpf_core_field_offset(struct mm_struct___mt, rss_stat) +
+           member * bpf_core_type_size(struct percpu_counter___mt);
+}
+
+static __always_inline mt_s64 mt_read_folded(mt_u64 mm, mt_u32 member)
+{
+    mt_s64 count = 0;
+    bpf_probe_read_kernel(&count, sizeof(count),
+                          (void *)(mt_counter_address(mm, member) +
+                                   bpf_core_field_offset(struct percpu_counter___mt, count)));
+    return count;
+}
+
+static __always_inline mt_u64 mt_read_per_cpu_base(mt_u64 mm, mt_u32 member)
+{
+    mt_u64 base = 0;
+    bpf_probe_read_kernel(&base, sizeof(base),
+                          (void *)(mt_counter_address(mm, member) +
+                                   bpf_core_field_offset(struct percpu_counter___mt, counters)));
+    return base;
+}
+
+static __always_inline mt_s32 mt_read_share(mt_u64 per_cpu_base, mt_u64 cpu_offset)
+{
+    mt_s32 share = 0;
+    bpf_probe_read_kernel(&share, sizeof(share), (void *)(per_cpu_base + cpu_offset));
+    return share;
+}
+
+static __always_inline mt_s64 mt_read_atomic_counter(mt_u64 mm, mt_u32 member)
+{
+    mt_s64 pages = 0;
+    if (bpf_core_field_exists(struct mm_struct___before_6_2, rss_stat.count))
+        bpf_probe_read_kernel(&pages, sizeof(pages),
+                              (void *)(mm + bpf_core_field_offset(struct mm_struct___before_6_2, rss_stat) +
+                                       member * sizeof(mt_s64)));
+    return pages;
+}
+
+/* What the kernel counts for this member now, all CPUs together; `remember` also makes it the last value seen.
+ * Read again when a fold happened meanwhile. Returns pages. */
+static __always_inline mt_s64 mt_read_counter(struct mt_account *account, mt_u64 mm, mt_u32 member, int remember)
+{
+    mt_u64 at = mt_member_index(member);
+    if (!bpf_core_field_exists(struct mm_struct___mt, rss_stat)) {
+        mt_s64 pages = mt_read_atomic_counter(mm, member);
+        if (remember)
+            account->folded[at] = pages;
+        return pages;
+    }
+    mt_learn_cpu_offsets();
+    mt_u64 base = mt_read_per_cpu_base(mm, member);
+    mt_s64 sum = 0;
+    for (int attempt = 0; attempt < 3; attempt++) {
+        mt_s64 folded = mt_read_folded(mm, member);
+        sum = folded;
+        for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++) {
+            mt_s32 share = mt_read_share(base, mt_cpu_offset(cpu));
+            sum += share;
+            mt_u32 row = mt_slot(account->id) * mt_cpus + cpu;
+            struct mt_cpu_share *seen = remember ? bpf_map_lookup_elem(&cpu_shares, &row) : 0;
+            if (seen)
+                seen->seen[at] = share;
+        }
+        if (remember) {
+            account->folded[at] = mt_classic ? sum : folded;
+            account->per_cpu_base[at] = base;
+        }
+        if (mt_read_folded(mm, member) == folded)
+            break;
+    }
+    return sum;
+}
+
+/* Pages by which `member` changed since this CPU looked last. Call from tp_btf/rss_stat, once an event. */
+static __always_inline mt_s64 mt_rss_delta(struct mt_account *account, mt_u32 member)
+{
+    mt_u32 row = mt_slot(account->id) * mt_cpus + bpf_get_smp_processor_id();
+    struct mt_cpu_share *seen = bpf_map_lookup_elem(&cpu_shares, &row);
+    if (!seen)
+        return 0;
+    mt_u64 at = mt_member_index(member);
+    mt_s32 share = mt_read_share(account->per_cpu_base[at], mt_this_cpu_offset());
+    mt_s64 delta = share - seen->seen[at];
+    seen->seen[at] = share;
+    if (share == 0) {
+        mt_s64 folded = mt_read_folded(account->mm, at);
+        delta += folded - __sync_lock_test_and_set(&account->folded[at], folded);
+    }
+    return delta;
+}
+
+#endif

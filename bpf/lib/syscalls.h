@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* brk, mmap, munmap, mremap and madvise of the processes followed: counted when they succeed, with the Python stack
+ * they were made from. While a thread is inside one, its resident-set changes are charged to that stack and call. */
+#ifndef MEMTRACE_BPF_SYSCALLS_H
+#define MEMTRACE_BPF_SYSCALLS_H
+
+/* libc's mmap and munmap are leaf functions, so the return address on top of the stack is the caller's. Pymalloc's
+ * arena functions lie in the interpreter, malloc's in libc: this tells an arena from a block of the same size. */
+static __always_inline int mt_called_from_interpreter(const struct mt_python *python)
+{
+    if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+        return 1; /* before Linux 5.15: the size alone decides */
+    struct task_struct *task = bpf_get_current_task_btf();
+    struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+    mt_u64 return_address = mt_read_user_u64(mt_user_stack_pointer(regs));
+    return return_address >= python->text_start && return_address < python->text_end;
+}
+
+static __always_inline mt_u32 mt_call_of(mt_u32 number)
+{
+    for (mt_u32 call = MT_CALL_BRK; call < MT_CALLS; call++)
+        if (mt_call_numbers[call] == number)
+            return call;
+    return MT_CALL_NONE;
+}
+
+static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1, mt_u64 arg2)
+{
+    mt_u64 pid_tgid = bpf_get_current_pid_tgid();
+    mt_u32 tgid = pid_tgid >> 32, tid = pid_tgid;
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    if (!process)
+        return 0;
+    struct mt_account *account = mt_find_account(process->account);
+    if (!account)
+        return 0;
+    mt_u32 call = mt_call_of(number);
+    struct mt_thread *thread = mt_this_thread(tid);
+    if (!thread)
+        return 0;
+    thread->call_argument = 0;
+    thread->call_length = arg1;
+    thread->call_rss_pages = 0;
+    thread->call_is_arena = 0;
+    struct mm_struct *mm = (struct mm_struct *)account->mm;
+    switch (call) {
+    case MT_CALL_BRK:
+        thread->call_argument = BPF_CORE_READ(mm, brk);
+        thread->call_length = arg0 - thread->call_argument;
+        break;
+    case MT_CALL_MREMAP:
+        thread->call_length = arg2 - arg1;
+        break;
+    case MT_CALL_MMAP:
+    case MT_CALL_MUNMAP:
+        if (account->python.state == MT_PYTHON_READY && arg1 == account->python.arena_bytes)
+            thread->call_is_arena = mt_called_from_interpreter(&account->python);
+        break;
+    default:
+        break;
+    }
+    thread->call_owner = mt_find_stack(account->id, tid);
+    struct mt_scratch *s = mt_get_scratch();
+    thread->call_stack = s && thread->call_owner == MT_OWNER_STACK ? s->stack : 0;
+    thread->call = call; /* last: from here on resident-set changes belong to this call */
+    return 0;
+}
+
+static __always_inline void mt_count_call(const struct mt_thread *thread, mt_u32 account, mt_u32 kind)
+{
+    struct mt_call_key key = {
+        .stack = thread->call_stack, .account = account, .owner = thread->call_owner, .kind = kind};
+    struct mt_call_sum *sum = bpf_map_lookup_elem(&calls, &key);
+    if (!sum) {
+        struct mt_call_sum zero = {};
+        bpf_map_update_elem(&calls, &key, &zero, BPF_NOEXIST);
+        sum = bpf_map_lookup_elem(&calls, &key);
+        if (!sum) {
+            mt_count_failure(MT_FAIL_CALLS_FULL);
+            return;
+        }
+    }
+    __sync_fetch_and_add(&sum->count, 1);
+    __sync_fetch_and_add(&sum->length_bytes, thread->call_length);
+    __sync_fetch_and_add(&sum->rss_pages, thread->call_rss_pages);
+}
+
+static __always_inline int mt_leave_call(mt_s64 result)
+{
+    mt_u64 pid_tgid = bpf_get_current_pid_tgid();
+    mt_u32 tgid = pid_tgid >> 32, tid = pid_tgid;
+    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    if (!thread || !thread->call)
+        return 0;
+    mt_u32 call = thread->call;
+    thread->call = MT_CALL_NONE;
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    if (!process)
+        return 0;
+    mt_u32 account = process->account;
+    if (call == MT_CALL_BRK) {
+        /* brk never fails: it returns the break as it is. A query (brk(0)) or refusal moves nothing. */
+        mt_s64 moved = result - (mt_s64)thread->call_argument;
+        if (!thread->call_argument || moved != thread->call_length || !moved)
+            return 0;
+        mt_count_call(thread, account, moved > 0 ? MT_KIND_BRK_GROW : MT_KIND_BRK_SHRINK);
+        return 0;
+    }
+    if (result < 0 && result >= -4095)
+        return 0;
+    switch (call) {
+    case MT_CALL_MMAP:
+        mt_count_call(thread, account, MT_KIND_MMAP);
+        if (thread->call_is_arena)
+            mt_count_call(thread, account, MT_KIND_ARENA_MMAP);
+        break;
+    case MT_CALL_MUNMAP:
+        mt_count_call(thread, account, MT_KIND_MUNMAP);
+        if (thread->call_is_arena)
+            mt_count_call(thread, account, MT_KIND_ARENA_MUNMAP);
+        break;
+    case MT_CALL_MREMAP:
+        mt_count_call(thread, account, MT_KIND_MREMAP);
+        break;
+    case MT_CALL_MADVISE:
+        mt_count_call(thread, account, MT_KIND_MADVISE);
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+#endif

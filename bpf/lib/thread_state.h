@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Which PyThreadState is the running thread's: the one whose thread_id is pthread_self().
+ *
+ * "The holder of the GIL" would be wrong: C code that gave the GIL up still allocates and frees. The answer is
+ * remembered by thread and checked at every event, for thread states are freed and made again. */
+#ifndef MEMTRACE_BPF_THREAD_STATE_H
+#define MEMTRACE_BPF_THREAD_STATE_H
+
+#define MT_MAX_THREAD_STATES 1024
+
+static __always_inline mt_u64 mt_read_user_u64(mt_u64 address)
+{
+    mt_u64 value = 0;
+    if (bpf_probe_read_user(&value, sizeof(value), (void *)address))
+        return 0;
+    return value;
+}
+
+/* The innermost frame of `state`, or 0 when it runs nothing, or is not this thread's (*mine is then 0). */
+static __always_inline mt_u64 mt_current_frame(const struct mt_python *python, struct mt_scratch *s, mt_u64 state,
+                                               mt_u64 self, int *mine)
+{
+    /* cframe and thread_id lie less than 160 bytes apart in every version: one read for both. */
+    mt_u32 span = python->thread_id - python->thread_cframe + 8;
+    *mine = 0;
+    if (span < 16 || span > 168)
+        return 0;
+    if (bpf_probe_read_user(s->window, span, (void *)(state + python->thread_cframe)))
+        return 0;
+    if (*(mt_u64 *)(s->window + span - 8) != self)
+        return 0;
+    *mine = 1;
+    mt_u64 cframe = *(mt_u64 *)s->window;
+    return cframe ? mt_read_user_u64(cframe + python->cframe_current_frame) : 0;
+}
+
+/* One step of the search through all interpreters' threads; 1 when it is over. A thread that is just being made
+ * carries its maker's thread_id until it runs (CPython 3.11, Python/pystate.c init_threadstate), so one that runs a
+ * frame ends the search, and one that does not is only a candidate.
+ * (Loop bodies are functions of their own here and in walk.h: the verifier then looks at each once, and not at every
+ * way through all their repetitions.) */
+__noinline int mt_search_step(mt_u32 account_id, mt_u64 self)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    struct mt_scratch *s = mt_get_scratch();
+    if (!account || !s)
+        return 1;
+    const struct mt_python *python = &account->python;
+    if (!s->searched_state) {
+        if (!s->searched_interpreter)
+            return 1;
+        s->searched_state = mt_read_user_u64(s->searched_interpreter + python->interpreter_threads_head);
+        s->searched_interpreter = mt_read_user_u64(s->searched_interpreter + python->interpreter_next);
+        return 0;
+    }
+    int mine;
+    mt_u64 frame = mt_current_frame(python, s, s->searched_state, self, &mine);
+    if (frame || (mine && !s->found_state))
+        s->found_state = s->searched_state;
+    s->searched_state = mt_read_user_u64(s->searched_state + python->thread_next);
+    return frame != 0;
+}
+
+/* The running thread's innermost frame, left in scratch->frame; 0 when it runs no Python. Its mt_thread row exists. */
+__noinline int mt_find_frame(mt_u32 account_id, mt_u32 tid)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    struct mt_scratch *s = mt_get_scratch();
+    if (!account || !thread || !s)
+        return 0;
+    const struct mt_python *python = &account->python;
+    mt_u64 self = mt_pthread_self((struct task_struct *)bpf_get_current_task());
+    int mine;
+    s->frame = 0;
+    if (thread->state) {
+        s->frame = mt_current_frame(python, s, thread->state, self, &mine);
+        if (s->frame)
+            return 0;
+    }
+    /* None, or a state that is no longer this thread's. New states are put at the list's head: while the head is the
+     * same and not ours, searching again finds nothing new. */
+    mt_u64 interpreter = mt_read_user_u64(python->runtime + python->runtime_interpreters_head);
+    mt_u64 newest = interpreter ? mt_read_user_u64(interpreter + python->interpreter_threads_head) : 0;
+    if (!newest)
+        return 0;
+    if (newest == thread->no_state_at && mt_read_user_u64(newest + python->thread_id) != self)
+        return 0;
+    s->searched_interpreter = interpreter;
+    s->searched_state = 0;
+    s->found_state = 0;
+    for (int step = 0; step < MT_MAX_THREAD_STATES; step++)
+        if (mt_search_step(account_id, self))
+            break;
+    thread->state = s->found_state;
+    thread->no_state_at = newest;
+    if (s->found_state)
+        s->frame = mt_current_frame(python, s, s->found_state, self, &mine);
+    return 0;
+}
+
+#endif

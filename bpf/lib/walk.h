@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Naming the Python stack that the running thread is at.
+ *
+ * Three passes, each only when the one before found news:
+ *   1. read the chain of frames. Same frames at the same instructions as at this thread's last event: same stack.
+ *      The whole chain is compared, not the innermost frame: two calls of one function from two lines look alike there.
+ *   2. read each code object's identity and hash it all into the stack's name, 64 bits.
+ *   3. send the stack, and every code object in it that was not sent before, through the ring buffer. Code objects are
+ *      copied here, in the thread's own context, so that nothing is lost when the process ends a moment later. */
+#ifndef MEMTRACE_BPF_WALK_H
+#define MEMTRACE_BPF_WALK_H
+
+static __always_inline mt_u64 mt_mix(mt_u64 hash, mt_u64 value)
+{
+    hash = (hash ^ value) * 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio */
+    return hash ^ (hash >> 29);
+}
+
+/* Where a str keeps its characters, from PyASCIIObject.state: kind in bits 2-4, compact in 5, ascii in 6
+ * (CPython 3.6 to 3.15, default builds). Only compact strings are read: names and paths are. */
+static __always_inline int mt_capture_string(const struct mt_python *python, mt_u64 string, struct mt_text *text,
+                                             mt_u8 *into, mt_u32 room)
+{
+    mt_u64 length = 0;
+    mt_u32 state = 0;
+    text->address = string;
+    text->length_bytes = 0;
+    text->char_bytes = 1;
+    if (bpf_probe_read_user(&length, sizeof(length), (void *)(string + python->string_length)) ||
+        bpf_probe_read_user(&state, sizeof(state), (void *)(string + python->string_state)))
+        return -1;
+    if (!(state & 0x20))
+        return -1;
+    mt_u32 kind = (state >> 2) & 7;
+    if (kind != 1 && kind != 2 && kind != 4)
+        return -1;
+    mt_u64 data = string + (state & 0x40 ? python->string_ascii_data : python->string_compact_data);
+    if (length > 4096)
+        return -1;
+    mt_u32 bytes = length * kind;
+    text->char_bytes = kind;
+    if (bytes > room)
+        return -1;
+    if (bytes && bpf_probe_read_user(into, bytes, (void *)data))
+        return -1;
+    text->length_bytes = bytes;
+    return 0;
+}
+
+/* Sends one code object. Returns 0 when it is on its way. */
+__noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    struct mt_scratch *s = mt_get_scratch();
+    if (!account || !s)
+        return -1;
+    const struct mt_python *python = &account->python;
+    struct mt_code_record *record = &s->code;
+    record->record.kind = MT_RECORD_CODE;
+    record->record.account = account_id;
+    record->code = code;
+    record->linetable = linetable;
+    record->missing = 0;
+    record->first_line = 0;
+    bpf_probe_read_user(&record->first_line, sizeof(record->first_line), (void *)(code + python->code_first_line));
+
+    if (mt_capture_string(python, mt_read_user_u64(code + python->code_filename), &record->file, record->bytes,
+                          MT_FILE_BYTES))
+        record->missing |= MT_MISSING_FILE;
+    mt_u32 at = record->file.length_bytes;
+    if (at > MT_FILE_BYTES)
+        return -1;
+    if (mt_capture_string(python, mt_read_user_u64(code + python->code_qualname), &record->name, record->bytes + at,
+                          MT_NAME_BYTES))
+        record->missing |= MT_MISSING_NAME;
+    mt_u32 name_length = record->name.length_bytes;
+    if (name_length > MT_NAME_BYTES)
+        return -1;
+    at += name_length;
+
+    mt_u64 size = mt_read_user_u64(linetable + python->bytes_size);
+    record->table.address = linetable;
+    record->table.char_bytes = 1;
+    record->table.length_bytes = 0;
+    if (!size || size > MT_TABLE_BYTES ||
+        bpf_probe_read_user(record->bytes + at, size, (void *)(linetable + python->bytes_data)))
+        record->missing |= MT_MISSING_TABLE;
+    else
+        record->table.length_bytes = size;
+
+    mt_u64 total = __builtin_offsetof(struct mt_code_record, bytes) + at + record->table.length_bytes;
+    if (total > sizeof(*record))
+        return -1;
+    /* What could not be copied must be read before the process ends: wake the reader now. */
+    return bpf_ringbuf_output(&records, record, total, record->missing ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
+/* Sends the code object of one frame in scratch->walk, unless it was sent before. Returns 0 when it is on its way. */
+__noinline int mt_publish_frame(mt_u32 account_id, mt_u32 i)
+{
+    struct mt_scratch *s = mt_get_scratch();
+    if (!s || i >= MT_MAX_FRAMES)
+        return -1;
+    struct mt_code_key key = {
+        .code = s->walk.frames[i].code, .linetable = s->walk.frames[i].linetable, .account = account_id};
+    if (bpf_map_lookup_elem(&published_codes, &key))
+        return 0;
+    if (mt_publish_code(account_id, key.code, key.linetable))
+        return -1;
+    mt_u8 one = 1;
+    bpf_map_update_elem(&published_codes, &key, &one, BPF_ANY);
+    return 0;
+}
+
+/* Sends the stack in scratch->walk, innermost first. Returns 0 when it and all its code objects are on their way. */
+__noinline int mt_publish_stack(mt_u32 account_id)
+{
+    struct mt_scratch *s = mt_get_scratch();
+    if (!s)
+        return -1;
+    mt_u32 count = s->walk.frame_count;
+    if (count > MT_MAX_FRAMES)
+        return -1;
+    for (mt_u32 i = 0; i < MT_MAX_FRAMES; i++) {
+        if (i >= count)
+            break;
+        if (mt_publish_frame(account_id, i))
+            return -1;
+    }
+    mt_u64 total = __builtin_offsetof(struct mt_stack_record, frames) + count * sizeof(struct mt_frame);
+    if (total > sizeof(s->walk))
+        return -1;
+    mt_u64 waiting = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
+    return bpf_ringbuf_output(&records, &s->walk, total,
+                              waiting > (512 << 10) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
+/* Pass 1: copies the chain that begins at scratch->frame to scratch->walk, and hashes it. Returns 0, or -1 when a
+ * frame cannot be read. */
+__noinline int mt_walk_chain(mt_u32 account_id)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    struct mt_scratch *s = mt_get_scratch();
+    if (!account || !s)
+        return -1;
+    const struct mt_python *python = &account->python;
+    /* code, previous and instr lie within 128 bytes in every version: one read a frame. */
+    mt_u32 code_at = python->frame_code;
+    mt_u32 previous_at = python->frame_previous - code_at, instr_at = python->frame_instr - code_at;
+    if (previous_at > 120 || instr_at > 120)
+        return -1;
+    mt_u32 span = (previous_at > instr_at ? previous_at : instr_at) + 8;
+    mt_u64 first_instruction = python->code_instructions;
+    mt_u64 frame = s->frame, chain = account_id;
+    s->walk.frame_count = 0;
+    for (mt_u32 i = 0; i < MT_MAX_FRAMES; i++) {
+        if (!frame)
+            break;
+        if (bpf_probe_read_user(s->window, span & 255, (void *)(frame + code_at))) {
+            mt_count_failure(MT_FAIL_FRAME_READ);
+            return -1;
+        }
+        mt_u64 code = *(mt_u64 *)s->window;
+        mt_u64 instr = *(mt_u64 *)(s->window + (instr_at & 127));
+        s->walk.frames[i].code = code;
+        s->walk.frames[i].instruction = instr - code - first_instruction;
+        s->walk.frame_count = i + 1;
+        chain = mt_mix(mt_mix(chain, frame), instr);
+        frame = *(mt_u64 *)(s->window + (previous_at & 127));
+    }
+    s->walk.truncated = frame != 0;
+    s->chain = chain;
+    return 0;
+}
+
+/* Adds the identity of one frame's code object to scratch->walk and to the name in scratch->stack. Returns 0, or -1
+ * when it is no code object. */
+__noinline int mt_name_frame(mt_u32 account_id, mt_u32 i)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    struct mt_scratch *s = mt_get_scratch();
+    if (!account || !s || i >= MT_MAX_FRAMES)
+        return -1;
+    mt_u64 code = s->walk.frames[i].code;
+    if (mt_read_user_u64(code + 8) != account->python.code_type) { /* PyObject.ob_type */
+        mt_count_failure(MT_FAIL_NOT_CODE);
+        return -1;
+    }
+    mt_u64 linetable = mt_read_user_u64(code + account->python.code_linetable);
+    s->walk.frames[i].linetable = linetable;
+    s->stack = mt_mix(mt_mix(mt_mix(s->stack, code), linetable), s->walk.frames[i].instruction);
+    return 0;
+}
+
+/* Pass 2: completes scratch->walk with the code objects' identities, and names it in scratch->stack. Returns 0, or -1
+ * when a frame's code is no code object. */
+__noinline int mt_name_stack(mt_u32 account_id)
+{
+    struct mt_scratch *s = mt_get_scratch();
+    if (!s)
+        return -1;
+    s->stack = 1;
+    mt_u32 count = s->walk.frame_count;
+    for (mt_u32 i = 0; i < MT_MAX_FRAMES; i++) {
+        if (i >= count)
+            break;
+        if (mt_name_frame(account_id, i))
+            return -1;
+    }
+    if (s->walk.truncated)
+        mt_count_failure(MT_FAIL_STACK_TOO_DEEP);
+    return 0;
+}
+
+/* Names the stack of the running thread, whose mt_thread row exists. Returns an enum mt_owner; with
+ * MT_OWNER_STACK, scratch->stack is the name. */
+__noinline int mt_find_stack(mt_u32 account_id, mt_u32 tid)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    struct mt_scratch *s = mt_get_scratch();
+    if (!account || !thread || !s)
+        return MT_OWNER_LINE_UNKNOWN;
+    mt_u32 python = account->python.state;
+    if (python != MT_PYTHON_READY)
+        return python == MT_PYTHON_UNSUPPORTED ? MT_OWNER_LINE_UNKNOWN : MT_OWNER_NO_FRAME;
+
+    mt_find_frame(account_id, tid);
+    if (!s->frame)
+        return MT_OWNER_NO_FRAME;
+    if (mt_walk_chain(account_id))
+        return MT_OWNER_LINE_UNKNOWN;
+    if (s->chain == thread->chain && thread->account == account_id) {
+        s->stack = thread->stack;
+        return MT_OWNER_STACK;
+    }
+    if (mt_name_stack(account_id))
+        return MT_OWNER_LINE_UNKNOWN;
+    struct mt_published_key key = {.stack = s->stack, .account = account_id};
+    if (!bpf_map_lookup_elem(&published_stacks, &key)) {
+        s->walk.record.kind = MT_RECORD_STACK;
+        s->walk.record.account = account_id;
+        s->walk.stack = s->stack;
+        if (mt_publish_stack(account_id)) {
+            mt_count_failure(MT_FAIL_RING_FULL);
+            return MT_OWNER_LINE_UNKNOWN;
+        }
+        mt_u8 one = 1;
+        bpf_map_update_elem(&published_stacks, &key, &one, BPF_ANY);
+    }
+    thread->chain = s->chain;
+    thread->stack = s->stack;
+    thread->account = account_id;
+    return MT_OWNER_STACK;
+}
+
+#endif

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* The hooks, each a call into lib/. Which of the two resident-set hooks is loaded is userspace's choice, by what the
+ * kernel offers (userspace/collect/kernel.h). */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "memtrace/wire.h"
+
+#include "lib/arch.h"
+#include "lib/maps.h"
+#include "lib/rss.h"
+#include "lib/charge.h"
+#include "lib/account.h"
+#include "lib/thread_state.h"
+#include "lib/walk.h"
+#include "lib/resident.h"
+#include "lib/syscalls.h"
+#include "lib/life.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+SEC("tp_btf/rss_stat")
+int BPF_PROG(on_rss_stat, struct mm_struct *mm, int member)
+{
+    mt_on_rss_change((mt_u64)mm, member);
+    return 0;
+}
+
+/* kmem:rss_stat's own record: mm_id and curr u32, member int, size long in bytes. */
+struct mt_classic_rss_stat {
+    mt_u64 common;
+    mt_u32 mm_id;
+    mt_u32 curr;
+    mt_s32 member;
+    mt_u32 padding;
+    mt_s64 size;
+};
+
+SEC("tracepoint/kmem/rss_stat")
+int on_classic_rss_stat(struct mt_classic_rss_stat *event)
+{
+    mt_on_classic_rss(event->mm_id, event->curr, event->member, event->size);
+    return 0;
+}
+
+/* One program for the entries of all five system calls and one for their exits; userspace attaches each five times.
+ * The kernel attaches no program that reads further into the record than this call has arguments, so they are copied;
+ * what it hands over has room for six (perf_call_bpf_enter, kernel/trace/trace_syscalls.c). */
+SEC("tracepoint")
+int enter_call(struct trace_event_raw_sys_enter *event)
+{
+    mt_u64 args[3] = {};
+    bpf_probe_read_kernel(args, sizeof(args), event->args);
+    return mt_enter_call(event->id, args[0], args[1], args[2]);
+}
+
+SEC("tracepoint")
+int leave_call(struct trace_event_raw_sys_exit *event)
+{
+    return mt_leave_call(event->ret);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+    return mt_on_fork(parent, child);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_tid)
+{
+    return mt_on_exec(task, old_tid);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+    return mt_on_exit(task);
+}
+
+SEC("iter/task")
+int on_task(struct bpf_iter__task *context)
+{
+    struct task_struct *task = context->task;
+    return task ? mt_on_task(task) : 0;
+}

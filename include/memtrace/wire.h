@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 OR BSD-2-Clause */
+/* What the BPF programs and userspace say to each other: map keys, map values and ring-buffer records.
+ *
+ * Read by clang for BPF and by g++, so: C only, fixed-width types, explicit padding, sizes asserted at the end.
+ * All sizes of memory are in pages unless the name ends in _bytes; all times are CLOCK_MONOTONIC nanoseconds
+ * (bpf_ktime_get_ns). Type names begin with mt_ because vmlinux.h owns the short ones. */
+#ifndef MEMTRACE_WIRE_H
+#define MEMTRACE_WIRE_H
+
+#ifndef __bpf__ /* clang -target bpf defines it */
+#include <stdint.h>
+typedef uint8_t mt_u8;
+typedef uint16_t mt_u16;
+typedef uint32_t mt_u32;
+typedef uint64_t mt_u64;
+typedef int32_t mt_s32;
+typedef int64_t mt_s64;
+#else
+typedef unsigned char mt_u8;
+typedef unsigned short mt_u16;
+typedef unsigned int mt_u32;
+typedef unsigned long long mt_u64;
+typedef int mt_s32;
+typedef long long mt_s64;
+#endif
+
+#ifdef __cplusplus
+#define MT_ASSERT(condition, why) static_assert(condition, why)
+#else
+#define MT_ASSERT(condition, why) _Static_assert(condition, why)
+#endif
+
+/* The kernel's resident-set counters (MM_FILEPAGES.. in linux/mm_types_task.h). Swap is kept by the kernel in the
+ * same array, and is not resident. */
+enum mt_member {
+    MT_FILE = 0,
+    MT_ANON = 1,
+    MT_SWAP = 2,
+    MT_SHMEM = 3,
+    MT_MEMBERS = 4,
+};
+
+/* Who a change of the resident set is charged to. */
+enum mt_owner {
+    MT_OWNER_STACK = 0,         /* a Python stack, named by mt_charge_key.stack */
+    MT_OWNER_NO_FRAME = 1,      /* the thread was running no Python function */
+    MT_OWNER_LINE_UNKNOWN = 2,  /* there was, or may have been, a Python line; it could not be read */
+    MT_OWNER_RECLAIM = 3,       /* the kernel took pages, for whoever needed memory */
+    MT_OWNER_FORK = 4,          /* inherited from the parent at fork */
+    MT_OWNER_EXEC = 5,          /* made resident by exec itself, before the first instruction */
+    MT_OWNER_OTHER_PROCESS = 6, /* another process or a kernel thread changed this address space */
+};
+
+/* The system call that a thread was in. MT_CALL_NONE for page faults and everything else. */
+enum mt_call {
+    MT_CALL_NONE = 0,
+    MT_CALL_BRK = 1,
+    MT_CALL_MMAP = 2,
+    MT_CALL_MUNMAP = 3,
+    MT_CALL_MREMAP = 4,
+    MT_CALL_MADVISE = 5,
+    MT_CALLS = 6,
+};
+
+/* One row of counters a kind of failure. Every one of them reaches the user by name. */
+enum mt_failure {
+    MT_FAIL_RING_FULL = 0,      /* a stack or code object found no room; its bytes go to [line unknown] */
+    MT_FAIL_CHARGES_FULL = 1,   /* a charge found no room: these pages are in "unexplained" */
+    MT_FAIL_CALLS_FULL = 2,     /* a system call was not counted */
+    MT_FAIL_THREADS_FULL = 3,   /* a thread's state found no room: its calls are not counted */
+    MT_FAIL_ACCOUNTS_FULL = 4,  /* a process was not followed */
+    MT_FAIL_FRAME_READ = 5,     /* a frame was not readable: these pages are in [line unknown] */
+    MT_FAIL_NOT_CODE = 6,       /* a frame's code was no code object: these pages are in [line unknown] */
+    MT_FAIL_STACK_TOO_DEEP = 7, /* outermost frames left out: outer lines are charged too little */
+    MT_FAIL_NO_SCRATCH = 8,     /* the kernel gave no per-CPU buffer */
+    MT_FAILURES = 9,
+};
+
+/* How the bytes of one CPython version are laid out, and where this process keeps its runtime. Written by userspace
+ * after it verified them, read by the BPF programs. Offsets are bytes from the start of the named struct. */
+enum mt_python_state {
+    MT_PYTHON_PENDING = 0,     /* userspace has not looked yet */
+    MT_PYTHON_NONE = 1,        /* not a Python process, as far as is known */
+    MT_PYTHON_UNSUPPORTED = 2, /* Python, but of no known layout: bytes are counted, lines are not known */
+    MT_PYTHON_READY = 3,
+};
+
+struct mt_python {
+    mt_u32 state; /* enum mt_python_state, stored last */
+    mt_u32 arena_bytes;
+    mt_u64 runtime;    /* address of _PyRuntime */
+    mt_u64 code_type;  /* address of PyCode_Type */
+    mt_u64 text_start; /* the module that holds the interpreter: a mapping made from within is pymalloc's */
+    mt_u64 text_end;
+    mt_u32 runtime_interpreters_head;
+    mt_u32 interpreter_next;
+    mt_u32 interpreter_threads_head;
+    mt_u32 thread_next;
+    mt_u32 thread_id;
+    mt_u32 thread_cframe;
+    mt_u32 cframe_current_frame;
+    mt_u32 frame_code;
+    mt_u32 frame_previous;
+    mt_u32 frame_instr;
+    mt_u32 code_first_line;
+    mt_u32 code_filename;
+    mt_u32 code_qualname;
+    mt_u32 code_linetable;
+    mt_u32 code_instructions;
+    mt_u32 string_length;
+    mt_u32 string_state;
+    mt_u32 string_ascii_data;
+    mt_u32 string_compact_data;
+    mt_u32 bytes_size;
+    mt_u32 bytes_data;
+    mt_u32 reserved;
+};
+
+enum mt_account_state {
+    MT_ACCOUNT_FREE = 0,
+    MT_ACCOUNT_OPEN = 1,
+    MT_ACCOUNT_CLOSED = 2,
+};
+
+enum mt_opened_by { MT_OPENED_BY_ATTACH = 0, MT_OPENED_BY_EXEC = 1, MT_OPENED_BY_FORK = 2 };
+enum mt_closed_by { MT_CLOSED_BY_DETACH = 0, MT_CLOSED_BY_EXIT = 1, MT_CLOSED_BY_EXEC = 2 };
+
+#define MT_SLOTS 1024          /* accounts at once; a power of two */
+#define MT_NO_ACCOUNT 0xffffffffu
+#define MT_ARGS_BYTES 256
+
+/* What the task iterator is to do; userspace sets it before it reads the iterator. */
+enum mt_command { MT_COMMAND_NONE = 0, MT_COMMAND_OPEN = 1, MT_COMMAND_CLOSE_ALL = 2 };
+
+/* The account of one address space: from attach, exec or fork until detach, exec or exit.
+ * An account's id is slot + generation * slots, so that a slot can be used again and a late reader notices. */
+struct mt_account {
+    mt_u32 id;
+    mt_u32 tgid;      /* in the initial PID namespace */
+    mt_u32 state;     /* enum mt_account_state */
+    mt_u32 opened_by; /* enum mt_opened_by */
+    mt_u32 closed_by; /* enum mt_closed_by */
+    mt_u32 parent;    /* account id that forked this one; its own id when there is none */
+    mt_u64 mm;        /* the kernel's mm_struct, as an opaque key */
+    mt_u64 opened_ns;
+    mt_u64 closed_ns;
+    mt_s64 start[MT_MEMBERS]; /* what the kernel counted at opening: 0 for an account opened by fork or exec */
+    mt_s64 end[MT_MEMBERS];   /* what the kernel counted at closing */
+    mt_s64 folded[MT_MEMBERS];      /* percpu_counter.count as last seen */
+    mt_u64 per_cpu_base[MT_MEMBERS]; /* percpu_counter.counters */
+    mt_s64 rss;                     /* running: start + all charges of file, anon and shmem */
+    mt_s64 peak_rss;
+    mt_u64 sequence; /* counts the changes charged */
+    struct mt_python python;
+    char comm[16];
+    mt_u32 args_length;
+    mt_u32 mm_id; /* the classic tracepoint's name for this mm */
+    char args[MT_ARGS_BYTES]; /* argv as exec laid it out, NUL between */
+};
+
+/* The last value seen of one CPU's share of an account's counters: row slot * cpus + cpu. */
+struct mt_cpu_share {
+    mt_s32 seen[MT_MEMBERS];
+};
+
+struct mt_charge_key {
+    mt_u64 stack;
+    mt_u32 account;
+    mt_u8 owner; /* enum mt_owner */
+    mt_u8 call;  /* enum mt_call: within which system call */
+    mt_u16 zero;
+};
+
+struct mt_charge {
+    mt_u64 grown[MT_MEMBERS];
+    mt_u64 returned[MT_MEMBERS];
+    mt_u64 events;
+    mt_u64 last_sequence; /* account's sequence at the last change */
+    mt_s64 rss_after;     /* account's RSS after the last change */
+    mt_s64 rss_peak;      /* highest RSS of the account seen at a change charged here */
+};
+
+enum mt_call_kind {
+    MT_KIND_BRK_GROW = 0,
+    MT_KIND_BRK_SHRINK = 1,
+    MT_KIND_MMAP = 2,
+    MT_KIND_MUNMAP = 3,
+    MT_KIND_MREMAP = 4,
+    MT_KIND_MADVISE = 5,
+    MT_KIND_ARENA_MMAP = 6,   /* an mmap of the interpreter's own, of an arena's size; also counted as MMAP */
+    MT_KIND_ARENA_MUNMAP = 7, /* the same for munmap */
+    MT_KINDS = 8,
+};
+
+struct mt_call_key {
+    mt_u64 stack;
+    mt_u32 account;
+    mt_u8 owner; /* enum mt_owner */
+    mt_u8 kind;  /* enum mt_call_kind */
+    mt_u16 zero;
+};
+
+/* Successful calls only. */
+struct mt_call_sum {
+    mt_u64 count;
+    mt_s64 length_bytes; /* of address space, as asked for; brk and mremap: the net change */
+    mt_s64 rss_pages;    /* how the resident set changed between enter and exit, by this thread */
+};
+
+/* What is remembered of a thread between its events. */
+struct mt_thread {
+    mt_u64 state;       /* PyThreadState; 0 when it has none */
+    mt_u64 no_state_at; /* newest PyThreadState of the interpreter when this thread was found to have none */
+    mt_u64 chain;       /* hash of the frames (address, code, instruction) at the last event */
+    mt_u64 stack;       /* and the stack that they were published as */
+    mt_u64 call_argument; /* brk: the program break before the call */
+    mt_s64 call_length;
+    mt_u64 call_stack;
+    mt_s64 call_rss_pages;
+    mt_u32 account;
+    mt_u8 call; /* enum mt_call */
+    mt_u8 call_owner;
+    mt_u8 call_is_arena;
+    mt_u8 zero;
+};
+
+/* An address space's place in `processes`, by tgid. */
+struct mt_process {
+    mt_u32 account;
+    mt_u32 borrowed; /* 1: vfork child that lives in its parent's address space until it execs */
+};
+
+/* Ring-buffer records. Every one begins with mt_record. */
+enum mt_record_kind {
+    MT_RECORD_STACK = 1,
+    MT_RECORD_CODE = 2,
+    MT_RECORD_OPENED = 3, /* only mt_record: an account was opened by exec, look for its interpreter */
+};
+
+struct mt_record {
+    mt_u32 kind;
+    mt_u32 account;
+};
+
+#define MT_MAX_FRAMES 512
+
+/* A code object is known by its address and its line table's, because freed ones are used again. */
+struct mt_frame {
+    mt_u64 code;
+    mt_u64 linetable;
+    mt_s64 instruction; /* bytes from the code object's first instruction; negative: not started */
+};
+
+struct mt_stack_record {
+    struct mt_record record;
+    mt_u64 stack;
+    mt_u32 frame_count;
+    mt_u32 truncated;
+    struct mt_frame frames[MT_MAX_FRAMES]; /* innermost first; frame_count of them are sent */
+};
+
+#define MT_FILE_BYTES 1024
+#define MT_NAME_BYTES 512
+#define MT_TABLE_BYTES 16384
+
+/* What must be read from the process again because its page was not mapped, or was longer than fits. */
+enum mt_code_missing { MT_MISSING_FILE = 1, MT_MISSING_NAME = 2, MT_MISSING_TABLE = 4 };
+
+struct mt_text {
+    mt_u64 address;      /* of the str or bytes object */
+    mt_u32 length_bytes; /* of what follows in mt_code_record.bytes */
+    mt_u32 char_bytes;   /* 1, 2 or 4: PyUnicode kind; 1 with ascii 0 is Latin-1 */
+};
+
+struct mt_code_record {
+    struct mt_record record;
+    mt_u64 code;
+    mt_u64 linetable;
+    mt_s32 first_line;
+    mt_u32 missing; /* enum mt_code_missing */
+    struct mt_text file;
+    struct mt_text name;
+    struct mt_text table;
+    mt_u8 bytes[MT_FILE_BYTES + MT_NAME_BYTES + MT_TABLE_BYTES]; /* file, name, table, one after the other */
+};
+
+struct mt_code_key {
+    mt_u64 code;
+    mt_u64 linetable;
+    mt_u32 account;
+    mt_u32 zero;
+};
+
+MT_ASSERT(sizeof(struct mt_python) == 128, "mt_python is the same on both sides");
+MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
+MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
+MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");
+MT_ASSERT(sizeof(struct mt_thread) == 72, "mt_thread is the same on both sides");
+MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
+MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");
+MT_ASSERT(sizeof(struct mt_account) % 8 == 0, "mt_account rows are 8-byte aligned");
+
+#endif

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/commands.h"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/failure.h"
+#include "cli/child.h"
+#include "cli/output.h"
+#include "cli/watch.h"
+#include "render/render.h"
+
+namespace memtrace {
+
+namespace {
+
+std::string name_of(int pid) {
+    std::string name = read_whole_file(fmt::format("/proc/{}/comm", pid)).value_or("?");
+    while (!name.empty() && name.back() == '\n')
+        name.pop_back();
+    return name;
+}
+
+void require_process(int pid) {
+    if (!process_exists(pid))
+        fail("there is no process {}", pid);
+    if (pid == getpid())
+        fail("process {} is memtrace itself", pid);
+}
+
+FoundPython require_python(int pid) {
+    if (!has_memory(pid))
+        fail("process {} ({}) has no memory of its own: it is a kernel thread, or has ended and waits for its parent",
+             pid, name_of(pid));
+    if (!read_mappings(pid))
+        fail("process {} ({}) is not ours to trace: {}", pid, name_of(pid), strerror(errno));
+    auto python = find_python(pid);
+    if (!python)
+        fail("process {} ({}) is not a Python process: no CPython interpreter is mapped in it", pid, name_of(pid));
+    if (python->runtime.state != MT_PYTHON_READY)
+        spdlog::warn("process {}: {}; bytes are counted, lines are not known", pid, python->refusal);
+    return *python;
+}
+
+RssSource source_of(const Options &options) {
+    return options.rss_source.value_or(choose_rss_source());
+}
+
+void write_report(Session &session, const Options &options, Output &output) {
+    Report report = build_report(session, options.filter);
+    bool all_functions = !options.filter.files.empty() || !options.filter.functions.empty();
+    output.write(options.format == Format::kJson ? render_json(report) : render_table(report, all_functions));
+}
+
+bool status_wanted(const Options &options) {
+    return !options.quiet && isatty(STDERR_FILENO);
+}
+
+// Ends as the command did, so that whoever waits for us sees what it would have seen.
+int exit_as(int wait_status) {
+    if (WIFEXITED(wait_status))
+        return WEXITSTATUS(wait_status);
+    int number = WTERMSIG(wait_status);
+    rlimit no_core{0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    signal(number, SIG_DFL);
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    sigprocmask(SIG_UNBLOCK, &only, nullptr);
+    raise(number);
+    return 128 + number;
+}
+
+}  // namespace
+
+int run_attach(const Options &options) {
+    for (int pid : options.pids)
+        require_process(pid);
+    require_permissions();
+    require_bpf();
+    Output output(options.output, STDOUT_FILENO);
+    std::vector<FoundPython> pythons;
+    for (int pid : options.pids)
+        pythons.push_back(require_python(pid));
+
+    block_signals();
+    Session session(source_of(options), options.children);
+    for (size_t i = 0; i < options.pids.size(); i++)
+        if (!session.follow(options.pids[i], pythons[i]))
+            fail("process {} ended before memtrace could attach to it", options.pids[i]);
+
+    WatchPlan plan;
+    if (options.duration_s)
+        plan.duration = std::chrono::duration<double>(*options.duration_s);
+    plan.show_status = status_wanted(options);
+    plan.is_over = [&] { return session.all_closed(); };
+    plan.on_signal = [](const Signal &) { return true; };
+    watch(session, plan);
+    session.finish();
+    write_report(session, options, output);
+    return 0;
+}
+
+int run_command(const Options &options) {
+    require_permissions();
+    require_bpf();
+    Output output(options.output, STDERR_FILENO);
+    block_signals();
+    Child child(options.argv);
+    Session session(source_of(options), options.children);
+    session.expect(child.pid());
+    child.release();
+
+    int wait_status = 0;
+    int terminations = 0;
+    bool ended = false;
+    WatchPlan plan;
+    plan.show_status = status_wanted(options);
+    plan.is_over = [&] { return ended = child.has_ended(wait_status); };
+    plan.on_signal = [&](const Signal &signal) {
+        // The terminal has sent it to the command too. Else it was meant for the command, which we stand for.
+        if (!signal.from_terminal)
+            kill(child.pid(), signal.number);
+        // Who asks twice wants the report now, whatever the command does.
+        return signal.number == SIGTERM && ++terminations > 1;
+    };
+    watch(session, plan);
+    session.finish();
+    write_report(session, options, output);
+    if (!ended) {
+        spdlog::warn("{} still runs as process {}", options.argv[0], child.pid());
+        return 128 + SIGTERM;
+    }
+    return exit_as(wait_status);
+}
+
+}  // namespace memtrace

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include <cmath>
+#include <iostream>
+#include <set>
+
+#include "base/failure.h"
+
+namespace memtrace {
+
+namespace {
+
+constexpr double kMaxDurationSeconds = 366.0 * 24 * 3600;
+
+constexpr const char *kDescription =
+    "memtrace watches the memory of unmodified, running Python programs from the kernel's side. It says which line "
+    "made "
+    "the resident set grow, which line gave memory back, and by which call.\n\n"
+    "  sudo memtrace -p PID              attach to a process; report when you press Ctrl-C\n"
+    "  sudo memtrace run -- python3 X    trace a program from its first instruction\n";
+
+void add_report_options(CLI::App &app, Options &options, std::string &format) {
+    app.add_option("--format", format, "How the report is printed: table, for people, or json, for programs.")
+        ->check(CLI::IsMember({"table", "json"}))
+        ->capture_default_str();
+    app.add_option("-o,--output", options.output, "Write the report to this file.");
+    app.add_option("--function", options.filter.functions,
+                   "Report only functions of this name, qualified (Class.method) or not. May be repeated.");
+    app.add_option(
+        "--file", options.filter.files,
+        "Report only functions from files that match this pattern, such as 'app/*.py'. With it, functions of "
+        "the standard library are shown too. May be repeated.");
+    app.add_flag("--children,!--no-children", options.children,
+                 "Follow processes that are forked while tracing (the default), or do not.");
+    app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");
+    app.add_flag("--verbose", options.verbose,
+                 "Say on standard error what memtrace does, and what the kernel answers.");
+}
+
+double parse_duration(const std::string &text) {
+    size_t used = 0;
+    double seconds = NAN;
+    try {
+        seconds = std::stod(text, &used);
+    } catch (const std::exception &) {
+    }
+    if (used != text.size() || !std::isfinite(seconds))
+        fail_usage("-d takes a number of seconds, and '{}' is none", text);
+    if (seconds <= 0)
+        fail_usage("-d takes a number of seconds above 0, and {} is not", text);
+    if (seconds > kMaxDurationSeconds)
+        fail_usage("-d takes at most {:.0f} seconds (366 days); leave it out to trace until Ctrl-C",
+                   kMaxDurationSeconds);
+    return seconds;
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(int argc, char **argv) {
+    Options options;
+    std::string format = "table", duration, rss_source = "auto";
+    CLI::App app(kDescription, "memtrace");
+    app.set_version_flag("--version", std::string("memtrace ") + MEMTRACE_VERSION, "Print the version and exit.");
+    app.set_help_flag("-h,--help", "Print this help and exit.");
+    app.footer(
+        "memtrace exits with 0; with 125 when it fails itself, and 2 when it was called wrongly. 'memtrace run' exits "
+        "as its "
+        "command does, with 127 when there is no such command and 126 when it cannot be executed.");
+    app.add_option("-p,--pid", options.pids, "The process to attach to. May be repeated.")->check(CLI::PositiveNumber);
+    app.add_option("-d,--duration", duration, "Stop and report after this many seconds.");
+    add_report_options(app, options, format);
+    app.add_option("--rss-source", rss_source,
+                   "Which kernel hook tells of resident-set changes: auto, btf (tp_btf/rss_stat) or classic "
+                   "(kmem:rss_stat, for kernels before 6.2).")
+        ->check(CLI::IsMember({"auto", "btf", "classic"}))
+        ->capture_default_str();
+
+    CLI::App *run = app.add_subcommand("run",
+                                       "Trace a command from its first instruction, and its children. Its input, "
+                                       "output, signals and exit status are its "
+                                       "own. The report goes to standard error, or to the file given with -o.");
+    run->set_help_flag("-h,--help", "Print this help and exit.");
+    add_report_options(*run, options, format);
+    run->add_option("--rss-source", rss_source, "As for memtrace itself.")
+        ->check(CLI::IsMember({"auto", "btf", "classic"}));
+
+    // What follows "--" is the command's own, whatever it looks like.
+    std::vector<std::string> ours;
+    int i = 1;
+    for (; i < argc && std::string(argv[i]) != "--"; i++)
+        ours.emplace_back(argv[i]);
+    bool dashes = i < argc;
+    for (i++; i < argc; i++)
+        options.argv.emplace_back(argv[i]);
+    std::vector<std::string> reversed(ours.rbegin(), ours.rend());
+    try {
+        app.parse(reversed);
+    } catch (const CLI::Success &success) {
+        app.exit(success, std::cout, std::cerr);
+        return std::nullopt;
+    } catch (const CLI::ParseError &error) {
+        std::string hint;
+        if (run->parsed() && !dashes)
+            hint = " (the command to run follows '--')";
+        fail_usage("{}{}; see memtrace --help", error.what(), hint);
+    }
+    options.format = format == "json" ? Format::kJson : Format::kTable;
+    if (rss_source != "auto")
+        options.rss_source = rss_source == "btf" ? RssSource::kBtf : RssSource::kClassic;
+
+    if (run->parsed()) {
+        options.command = Command::kRun;
+        if (options.argv.empty())
+            fail_usage("there is no command to run: memtrace run -- COMMAND [ARGUMENTS...]");
+        if (!options.pids.empty() || !duration.empty())
+            fail_usage("-p and -d attach to processes that run already; memtrace run starts its own");
+        return options;
+    }
+    if (dashes)
+        fail_usage("a command follows 'memtrace run --'; without run, -p names the process to attach to");
+    if (options.pids.empty())
+        fail_usage(
+            "there is nothing to trace: name a process with -p PID, or a command with memtrace run -- COMMAND; see "
+            "memtrace --help");
+    std::set<int> unique(options.pids.begin(), options.pids.end());
+    options.pids.assign(unique.begin(), unique.end());
+    if (!duration.empty())
+        options.duration_s = parse_duration(duration);
+    return options;
+}
+
+}  // namespace memtrace

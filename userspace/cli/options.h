@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a person typed, checked.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "collect/kernel.h"
+#include "report/build_report.h"
+
+namespace memtrace {
+
+enum class Command { kAttach, kRun };
+enum class Format { kTable, kJson };
+
+struct Options {
+    Command command = Command::kAttach;
+    std::vector<int> pids;             // kAttach
+    std::optional<double> duration_s;  // kAttach
+    std::vector<std::string> argv;     // kRun
+    bool children = true;
+    Format format = Format::kTable;
+    std::string output;  // empty: standard output (kAttach) or standard error (kRun)
+    ReportFilter filter;
+    bool quiet = false;
+    bool verbose = false;
+    std::optional<RssSource> rss_source;  // null: the best there is
+};
+
+// Null when everything was said by --help or --version, which are printed. Throws Failure (kExitUsage).
+std::optional<Options> parse_options(int argc, char **argv);
+
+}  // namespace memtrace

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collect/session.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <set>
+
+namespace memtrace {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// Closed accounts are taken out of the kernel's maps when this many wait, so that a program that starts thousands of
+// short processes never runs out of slots.
+constexpr size_t kCollectAt = 64;
+// A charge may be on its way on another CPU while its account is being closed.
+constexpr uint64_t kSettleNs = 50'000'000;
+
+uint64_t monotonic_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+Session::Session(RssSource source, bool follow_children) : tracer_(source, follow_children) {}
+
+bool Session::follow(int pid, const FoundPython &python) {
+    ProcessDetails details{read_identity(pid), python, SourceFiles(pid)};
+    if (!tracer_.follow(pid, python.runtime))
+        return false;
+    for (const mt_account &account : tracer_.accounts())
+        if (account.tgid == static_cast<uint32_t>(pid))
+            details_[account.id] = std::move(details);
+    return true;
+}
+
+void Session::tick() {
+    take_records();
+    look_at_new_accounts();
+    search_interpreters();
+    collect_closed();
+}
+
+void Session::take_records() {
+    tracer_.poll([this](std::span<const uint8_t> record) { receive(record); });
+}
+
+void Session::receive(std::span<const uint8_t> bytes) {
+    mt_record record;
+    bool good = bytes.size() >= sizeof(record);
+    if (good) {
+        std::memcpy(&record, bytes.data(), sizeof(record));
+        if (record.kind == MT_RECORD_STACK) {
+            good = codes_.add_stack(bytes);
+        } else if (record.kind == MT_RECORD_CODE) {
+            auto account = tracer_.account(record.account);
+            if (!account)
+                return;
+            ProcessMemory memory(static_cast<int>(account->tgid));
+            good = codes_.add_code(bytes, account->python, memory);
+        }
+        // MT_RECORD_OPENED only wakes us: look_at_new_accounts finds the account itself.
+    }
+    if (!good)
+        spdlog::warn("a malformed record from the kernel was passed over ({} so far)", ++malformed_records_);
+}
+
+void Session::look_at_new_accounts() {
+    for (const mt_account &account : tracer_.accounts()) {
+        if (details_.contains(account.id))
+            continue;
+        ProcessDetails &details = details_[account.id];
+        auto pid = static_cast<int>(account.tgid);
+        if (account.state == MT_ACCOUNT_OPEN) {
+            details.identity = read_identity(pid);
+            details.sources = SourceFiles(pid);
+        }
+        // What exec laid out is right even when the process has gone, or has execed again.
+        if (account.args_length && account.args_length <= MT_ARGS_BYTES &&
+            (account.state != MT_ACCOUNT_OPEN || details.identity.cmdline.empty()))
+            details.identity.cmdline = split_at_nul(std::string(account.args, account.args_length));
+        auto parent = details_.find(account.parent);
+        if (account.opened_by == MT_OPENED_BY_FORK && parent != details_.end())
+            details.python = parent->second.python;
+        if (account.python.state == MT_PYTHON_PENDING && account.state == MT_ACCOUNT_OPEN)
+            searching_[account.id] = {Clock::now(), Clock::now()};
+    }
+}
+
+// An executable that holds its interpreter has it from the start; one that loads libpython maps it a little later, a
+// host program that embeds Python perhaps much later.
+void Session::search_interpreters() {
+    auto now = Clock::now();
+    for (auto it = searching_.begin(); it != searching_.end();) {
+        auto &[id, search] = *it;
+        auto account = tracer_.account(id);
+        if (!account || account->state != MT_ACCOUNT_OPEN) {
+            it = searching_.erase(it);
+            continue;
+        }
+        if (now < search.next) {
+            ++it;
+            continue;
+        }
+        auto python = find_python(static_cast<int>(account->tgid));
+        if (python && tracer_.set_python(id, python->runtime)) {
+            details_[id].python = std::move(python);
+            it = searching_.erase(it);
+            continue;
+        }
+        search.next = now + (now - search.since < 1s ? 5ms : 500ms);
+        ++it;
+    }
+}
+
+void Session::collect_closed() {
+    std::vector<mt_account> closed;
+    uint64_t now = monotonic_ns();
+    for (const mt_account &account : tracer_.accounts())
+        if (account.state == MT_ACCOUNT_CLOSED && account.closed_ns + kSettleNs < now)
+            closed.push_back(account);
+    if (closed.size() < kCollectAt)
+        return;
+    std::map<uint32_t, AccountData> data;
+    for (const mt_account &account : closed)
+        data[account.id].account = account;
+    std::vector<ChargeRow> charges;
+    std::vector<CallRow> calls;
+    for (const ChargeRow &row : tracer_.read_charges()) {
+        auto found = data.find(row.first.account);
+        if (found == data.end())
+            continue;
+        found->second.charges.push_back(row);
+        charges.push_back(row);
+    }
+    for (const CallRow &row : tracer_.read_calls()) {
+        auto found = data.find(row.first.account);
+        if (found == data.end())
+            continue;
+        found->second.calls.push_back(row);
+        calls.push_back(row);
+    }
+    take_records();  // stacks of these accounts, before their ids are given up
+    tracer_.forget(closed, charges, calls);
+    for (auto &[id, account] : data)
+        collected_.push_back(std::move(account));
+}
+
+bool Session::all_closed() const {
+    for (const mt_account &account : tracer_.accounts())
+        if (account.state == MT_ACCOUNT_OPEN)
+            return false;
+    return true;
+}
+
+Progress Session::progress() const {
+    Progress progress;
+    progress.elapsed = Clock::now() - started_;
+    progress.lost_events = tracer_.lost_events();
+    int64_t page = getpagesize();
+    for (const mt_account &account : tracer_.accounts())
+        if (account.state == MT_ACCOUNT_OPEN)
+            progress.rss += account.rss * page;
+    for (const auto &[key, charge] : tracer_.read_charges()) {
+        for (int member : {MT_FILE, MT_ANON, MT_SHMEM}) {
+            progress.grown += static_cast<int64_t>(charge.grown[member]) * page;
+            progress.returned += static_cast<int64_t>(charge.returned[member]) * page;
+        }
+    }
+    return progress;
+}
+
+void Session::finish() {
+    tracer_.stop();
+    duration_ = Clock::now() - started_;
+    take_records();
+    look_at_new_accounts();
+    std::map<uint32_t, AccountData> data;
+    for (const mt_account &account : tracer_.accounts())
+        data[account.id].account = account;
+    for (const ChargeRow &row : tracer_.read_charges())
+        data[row.first.account].charges.push_back(row);
+    for (const CallRow &row : tracer_.read_calls())
+        data[row.first.account].calls.push_back(row);
+    for (auto &[id, account] : data)
+        if (account.account.opened_ns)
+            collected_.push_back(std::move(account));
+}
+
+}  // namespace memtrace

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// One tracing session: from the first process followed to everything that was collected.
+//
+// One thread, one loop. It sleeps until the kernel has something urgent, a signal arrives, a process ends or a tick is
+// due; everything else waits for the tick.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "collect/tracer.h"
+#include "ledger/ledger.h"
+#include "process/find_python.h"
+#include "process/proc_files.h"
+#include "symbolize/code_table.h"
+#include "symbolize/source_files.h"
+
+namespace memtrace {
+
+// What only /proc knows of a process, fetched while it lived.
+struct ProcessDetails {
+    ProcessIdentity identity;
+    std::optional<FoundPython> python;
+    SourceFiles sources;
+};
+
+// What the status line shows. Bytes; all processes together.
+struct Progress {
+    std::chrono::nanoseconds elapsed{};
+    int64_t rss = 0;
+    int64_t grown = 0;
+    int64_t returned = 0;
+    uint64_t lost_events = 0;
+};
+
+class Session {
+  public:
+    Session(RssSource source, bool follow_children);
+
+    // A live process, already looked at. False when it has gone.
+    bool follow(int pid, const FoundPython &python);
+    void expect(int pid) {
+        tracer_.expect(pid);
+    }
+
+    // One turn of the loop: takes what the kernel sent, looks after new and ended processes.
+    void tick();
+    int epoll_fd() const {
+        return tracer_.epoll_fd();
+    }
+    // Whether a new process's interpreter has yet to be found: then tick often.
+    bool is_searching() const {
+        return !searching_.empty();
+    }
+    bool all_closed() const;
+    Progress progress() const;
+
+    // Closes all accounts, detaches, and reads the rest. Called once.
+    void finish();
+
+    // After finish():
+    const std::vector<AccountData> &accounts() const {
+        return collected_;
+    }
+    const CodeTable &codes() const {
+        return codes_;
+    }
+    ProcessDetails &details(uint32_t account) {
+        return details_[account];
+    }
+    const Tracer &tracer() const {
+        return tracer_;
+    }
+    std::chrono::nanoseconds duration() const {
+        return duration_;
+    }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+
+    void take_records();
+    void receive(std::span<const uint8_t> record);
+    void look_at_new_accounts();
+    void search_interpreters();
+    void collect_closed();
+
+    Tracer tracer_;
+    CodeTable codes_;
+    Clock::time_point started_ = Clock::now();
+    std::chrono::nanoseconds duration_{};
+    std::map<uint32_t, ProcessDetails> details_;  // by account id
+    struct Search {
+        Clock::time_point since;
+        Clock::time_point next;
+    };
+    std::map<uint32_t, Search> searching_;  // accounts whose interpreter is not found yet
+    std::vector<AccountData> collected_;
+    uint64_t malformed_records_ = 0;
+};
+
+}  // namespace memtrace

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collect/tracer.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fmt/core.h>
+#include <spdlog/spdlog.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "base/failure.h"
+#include "base/file_descriptor.h"
+#include "memtrace.skel.h"
+
+namespace memtrace {
+
+namespace {
+
+struct TracedCall {
+    mt_call call;
+    const char *name;
+    uint32_t number;
+};
+constexpr TracedCall kCalls[] = {
+    {MT_CALL_BRK, "brk", SYS_brk},
+    {MT_CALL_MMAP, "mmap", SYS_mmap},
+    {MT_CALL_MUNMAP, "munmap", SYS_munmap},
+    {MT_CALL_MREMAP, "mremap", SYS_mremap},
+    {MT_CALL_MADVISE, "madvise", SYS_madvise},
+};
+
+struct FailureName {
+    const char *name;
+    bool loses_bytes;
+};
+constexpr FailureName kFailureNames[MT_FAILURES] = {
+    {"ring_full", true},       {"charges_full", true},    {"calls_full", true},
+    {"threads_full", true},    {"accounts_full", true},   {"frame_unreadable", false},
+    {"frame_not_code", false}, {"stack_too_deep", false}, {"no_scratch", true},
+};
+
+int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
+    char text[1024];
+    vsnprintf(text, sizeof(text), format, arguments);
+    text[strcspn(text, "\n")] = '\0';
+    if (level == LIBBPF_DEBUG)
+        spdlog::trace("libbpf: {}", text);
+    else
+        spdlog::debug("libbpf: {}", text);
+    return 0;
+}
+
+// All rows of a hash map. Rows that are added meanwhile may or may not be among them.
+template <typename Key, typename Value>
+std::vector<std::pair<Key, Value>> read_hash(const bpf_map *map) {
+    std::vector<std::pair<Key, Value>> rows;
+    constexpr uint32_t kBatch = 4096;
+    std::vector<Key> keys(kBatch);
+    std::vector<Value> values(kBatch);
+    uint32_t in = 0, out = 0;
+    bool first = true;
+    for (;;) {
+        uint32_t count = kBatch;
+        int error = bpf_map_lookup_batch(bpf_map__fd(map), first ? nullptr : &in, &out, keys.data(), values.data(),
+                                         &count, nullptr);
+        if (error && errno != ENOENT)
+            fail("cannot read the BPF map {}: {}", bpf_map__name(map), strerror(errno));
+        for (uint32_t i = 0; i < count; i++)
+            rows.emplace_back(keys[i], values[i]);
+        if (error)
+            return rows;
+        in = out;
+        first = false;
+    }
+}
+
+}  // namespace
+
+Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
+    libbpf_set_print(log_libbpf);
+    programs_ = memtrace_bpf__open();
+    if (!programs_)
+        fail("cannot open the BPF programs: {}", strerror(errno));
+    auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
+    programs_->rodata->mt_cpus = cpus;
+    programs_->rodata->mt_page_shift = static_cast<uint32_t>(__builtin_ctzl(static_cast<unsigned long>(getpagesize())));
+    programs_->rodata->mt_follow_children = follow_children;
+    programs_->rodata->mt_classic = source == RssSource::kClassic;
+    for (const TracedCall &traced : kCalls)
+        programs_->rodata->mt_call_numbers[traced.call] = traced.number;
+    bpf_map__set_max_entries(programs_->maps.cpu_shares, MT_SLOTS * cpus);
+    bpf_program__set_autoload(programs_->progs.on_rss_stat, source == RssSource::kBtf);
+    bpf_program__set_autoload(programs_->progs.on_classic_rss_stat, source == RssSource::kClassic);
+    if (memtrace_bpf__load(programs_))
+        fail("the kernel ({}) refused the BPF programs: {}; --verbose shows its reasons", kernel_release(),
+             strerror(errno));
+
+    accounts_bytes_ = MT_SLOTS * sizeof(mt_account);
+    void *shared =
+        mmap(nullptr, accounts_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(programs_->maps.accounts), 0);
+    if (shared == MAP_FAILED)
+        fail("cannot map the BPF accounts: {}", strerror(errno));
+    accounts_ = static_cast<mt_account *>(shared);
+    for (uint32_t id = 0; id < MT_SLOTS; id++)
+        bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &id, BPF_ANY);
+
+    auto receive = [](void *self, void *data, size_t size) {
+        static_cast<Tracer *>(self)->handler_({static_cast<const uint8_t *>(data), size});
+        return 0;
+    };
+    ring_ = ring_buffer__new(bpf_map__fd(programs_->maps.records), receive, this, nullptr);
+    if (!ring_)
+        fail("cannot make the ring buffer: {}", strerror(errno));
+
+    if (memtrace_bpf__attach(programs_))
+        fail("cannot attach the BPF programs: {}", strerror(errno));
+    for (const TracedCall &traced : kCalls) {
+        for (bool leave : {false, true}) {
+            std::string name = fmt::format("sys_{}_{}", leave ? "exit" : "enter", traced.name);
+            bpf_program *program = leave ? programs_->progs.leave_call : programs_->progs.enter_call;
+            bpf_link *link = bpf_program__attach_tracepoint(program, "syscalls", name.c_str());
+            if (!link)
+                fail("cannot attach to the tracepoint syscalls:{}: {}", name, strerror(errno));
+            links_.push_back(link);
+        }
+    }
+}
+
+Tracer::~Tracer() {
+    for (bpf_link *link : links_)
+        bpf_link__destroy(link);
+    ring_buffer__free(ring_);
+    if (accounts_)
+        munmap(accounts_, accounts_bytes_);
+    memtrace_bpf__destroy(programs_);
+}
+
+void Tracer::run_iterator() {
+    FileDescriptor iterator(bpf_iter_create(bpf_link__fd(programs_->links.on_task)));
+    if (!iterator)
+        fail("cannot iterate over the kernel's tasks: {}", strerror(errno));
+    char nothing[64];
+    while (read(iterator.get(), nothing, sizeof(nothing)) > 0) {
+    }
+}
+
+bool Tracer::follow(int pid, const mt_python &python) {
+    programs_->bss->mt_command_python = python;
+    programs_->bss->mt_command_tgid = static_cast<uint32_t>(pid);
+    programs_->bss->mt_command = MT_COMMAND_OPEN;
+    run_iterator();
+    programs_->bss->mt_command = MT_COMMAND_NONE;
+    for (const mt_account &account : accounts())
+        if (account.tgid == static_cast<uint32_t>(pid))
+            return true;
+    return false;
+}
+
+void Tracer::expect(int pid) {
+    auto tgid = static_cast<uint32_t>(pid);
+    mt_process process{MT_NO_ACCOUNT, 1};
+    if (bpf_map__update_elem(programs_->maps.processes, &tgid, sizeof(tgid), &process, sizeof(process), BPF_ANY))
+        fail("cannot register process {} with the BPF programs: {}", pid, strerror(errno));
+}
+
+void Tracer::stop() {
+    programs_->bss->mt_command = MT_COMMAND_CLOSE_ALL;
+    run_iterator();
+    programs_->bss->mt_command = MT_COMMAND_NONE;
+    for (bpf_link *link : links_)
+        bpf_link__destroy(link);
+    links_.clear();
+    memtrace_bpf__detach(programs_);
+}
+
+int Tracer::epoll_fd() const {
+    return ring_buffer__epoll_fd(ring_);
+}
+
+void Tracer::poll(const std::function<void(std::span<const uint8_t>)> &handler) {
+    handler_ = handler;
+    ring_buffer__consume(ring_);
+}
+
+std::vector<mt_account> Tracer::accounts() const {
+    std::vector<mt_account> used;
+    for (uint32_t slot = 0; slot < MT_SLOTS; slot++)
+        if (std::atomic_ref(accounts_[slot].state).load(std::memory_order_acquire) != MT_ACCOUNT_FREE)
+            used.push_back(accounts_[slot]);
+    return used;
+}
+
+std::optional<mt_account> Tracer::account(uint32_t id) const {
+    const mt_account &row = accounts_[id % MT_SLOTS];
+    if (row.id != id || row.state == MT_ACCOUNT_FREE)
+        return std::nullopt;
+    return row;
+}
+
+bool Tracer::set_python(uint32_t account, const mt_python &python) {
+    mt_account &row = accounts_[account % MT_SLOTS];
+    if (row.id != account || row.state != MT_ACCOUNT_OPEN)
+        return false;
+    mt_python pending = python;
+    pending.state = MT_PYTHON_PENDING;
+    row.python = pending;
+    std::atomic_ref(row.python.state).store(python.state, std::memory_order_release);
+    return true;
+}
+
+std::vector<ChargeRow> Tracer::read_charges() const {
+    return read_hash<mt_charge_key, mt_charge>(programs_->maps.charges);
+}
+
+std::vector<CallRow> Tracer::read_calls() const {
+    return read_hash<mt_call_key, mt_call_sum>(programs_->maps.calls);
+}
+
+void Tracer::forget(const std::vector<mt_account> &closed, const std::vector<ChargeRow> &charges,
+                    const std::vector<CallRow> &calls) {
+    for (const auto &[key, value] : charges)
+        bpf_map__delete_elem(programs_->maps.charges, &key, sizeof(key), 0);
+    for (const auto &[key, value] : calls)
+        bpf_map__delete_elem(programs_->maps.calls, &key, sizeof(key), 0);
+    for (const mt_account &account : closed) {
+        accounts_[account.id % MT_SLOTS].state = MT_ACCOUNT_FREE;
+        uint32_t next = account.id + MT_SLOTS;
+        bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &next, BPF_ANY);
+    }
+}
+
+std::map<std::string, uint64_t> Tracer::failures() const {
+    std::map<std::string, uint64_t> counts;
+    std::vector<uint64_t> per_cpu(static_cast<size_t>(libbpf_num_possible_cpus()));
+    for (uint32_t kind = 0; kind < MT_FAILURES; kind++) {
+        if (bpf_map_lookup_elem(bpf_map__fd(programs_->maps.failures), &kind, per_cpu.data()))
+            continue;
+        for (uint64_t count : per_cpu)
+            if (count)
+                counts[kFailureNames[kind].name] += count;
+    }
+    bpf_program *program;
+    bpf_object__for_each_program(program, programs_->obj) {
+        bpf_prog_info info{};
+        uint32_t size = sizeof(info);
+        if (bpf_program__fd(program) >= 0 && bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0 &&
+            info.recursion_misses)
+            counts["program_nested"] += info.recursion_misses;
+    }
+    return counts;
+}
+
+uint64_t Tracer::lost_events() const {
+    auto counts = failures();
+    uint64_t lost = counts.contains("program_nested") ? counts["program_nested"] : 0;
+    for (const FailureName &failure : kFailureNames)
+        if (failure.loses_bytes && counts.contains(failure.name))
+            lost += counts[failure.name];
+    return lost;
+}
+
+std::vector<ProgramCost> Tracer::program_costs() const {
+    std::vector<ProgramCost> costs;
+    bpf_program *program;
+    bpf_object__for_each_program(program, programs_->obj) {
+        bpf_prog_info info{};
+        uint32_t size = sizeof(info);
+        if (bpf_program__fd(program) >= 0 && bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0 &&
+            info.run_cnt)
+            costs.push_back({bpf_program__name(program), info.run_cnt, info.run_time_ns});
+    }
+    return costs;
+}
+
+}  // namespace memtrace

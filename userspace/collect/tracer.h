@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// The BPF programs, loaded and attached, and their maps as values. The only place that talks to the kernel's side.
+//
+//      follow(pid) / expect(pid)            accounts(), read_charges(), read_calls()
+//            │                                          ▲
+//      ──────▼──────────────────────────────────────────┴───────  kernel
+//        iterator opens the account   hooks charge it   closed by exit, exec or stop()
+//
+// Not thread-safe: one thread loads, polls and reads. Throws Failure where the kernel refuses.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collect/kernel.h"
+#include "memtrace/wire.h"
+
+struct memtrace_bpf;
+struct ring_buffer;
+struct bpf_link;
+
+namespace memtrace {
+
+using ChargeRow = std::pair<mt_charge_key, mt_charge>;
+using CallRow = std::pair<mt_call_key, mt_call_sum>;
+
+struct ProgramCost {
+    std::string name;
+    uint64_t runs = 0;
+    uint64_t run_ns = 0;
+};
+
+class Tracer {
+  public:
+    Tracer(RssSource source, bool follow_children);
+    ~Tracer();
+
+    // Opens the account of a live process. False when it has gone, or no slot is free.
+    bool follow(int pid, const mt_python &python);
+    // The account will be opened when this process, a child of ours, execs.
+    void expect(int pid);
+    // Closes all accounts and detaches every hook.
+    void stop();
+
+    // Readable when the kernel has something urgent for poll().
+    int epoll_fd() const;
+    // Hands over every waiting record; the span is valid during the call.
+    void poll(const std::function<void(std::span<const uint8_t>)> &handler);
+
+    // A copy of the rows that are in use, open or closed.
+    std::vector<mt_account> accounts() const;
+    // The row of this account; null when its slot has been given to another.
+    std::optional<mt_account> account(uint32_t id) const;
+    // Says where the interpreter of an open account is; false when the account was closed meanwhile.
+    bool set_python(uint32_t account, const mt_python &python);
+
+    std::vector<ChargeRow> read_charges() const;
+    std::vector<CallRow> read_calls() const;
+    // Removes the rows of closed accounts, and lets their slots be used again.
+    void forget(const std::vector<mt_account> &closed, const std::vector<ChargeRow> &charges,
+                const std::vector<CallRow> &calls);
+
+    // What was missed, by name; only what is not 0.
+    std::map<std::string, uint64_t> failures() const;
+    // Of failures(): events whose bytes or calls are missing from the figures.
+    uint64_t lost_events() const;
+    // Filled in while kernel.bpf_stats_enabled is 1.
+    std::vector<ProgramCost> program_costs() const;
+    RssSource source() const {
+        return source_;
+    }
+
+  private:
+    void run_iterator();
+
+    RssSource source_;
+    memtrace_bpf *programs_ = nullptr;
+    ring_buffer *ring_ = nullptr;
+    mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
+    size_t accounts_bytes_ = 0;
+    std::vector<bpf_link *> links_;
+    std::function<void(std::span<const uint8_t>)> handler_;
+};
+
+}  // namespace memtrace

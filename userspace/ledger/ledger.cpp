@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ledger/ledger.h"
+
+#include <algorithm>
+#include <set>
+
+namespace memtrace {
+
+namespace {
+
+constexpr int kResidentMembers[] = {MT_FILE, MT_ANON, MT_SHMEM};
+
+int64_t grown_pages(const mt_charge &charge) {
+    int64_t pages = 0;
+    for (int member : kResidentMembers)
+        pages += static_cast<int64_t>(charge.grown[member]);
+    return pages;
+}
+
+int64_t returned_pages(const mt_charge &charge) {
+    int64_t pages = 0;
+    for (int member : kResidentMembers)
+        pages += static_cast<int64_t>(charge.returned[member]);
+    return pages;
+}
+
+void add(LineSum &sum, const mt_charge &charge, int64_t page_bytes) {
+    sum.grown += grown_pages(charge) * page_bytes;
+    sum.returned += returned_pages(charge) * page_bytes;
+    sum.peak = std::max(sum.peak, charge.rss_peak * page_bytes);
+    if (charge.last_sequence >= sum.last_sequence) {
+        sum.last_sequence = charge.last_sequence;
+        sum.rss_after = charge.rss_after * page_bytes;
+    }
+}
+
+std::string owner_name(unsigned owner) {
+    switch (owner) {
+        case MT_OWNER_NO_FRAME:
+            return "[no python frame]";
+        case MT_OWNER_RECLAIM:
+            return "[kernel reclaim]";
+        case MT_OWNER_FORK:
+            return "[fork]";
+        case MT_OWNER_EXEC:
+            return "[exec]";
+        case MT_OWNER_OTHER_PROCESS:
+            return "[other process]";
+        default:
+            return "[line unknown]";
+    }
+}
+
+// The innermost frame of a charge or call, or its owner's name. A frame without a line is a place with line 0.
+Place place_of(uint32_t account, unsigned owner, uint64_t stack, const CodeTable &codes) {
+    Place place;
+    auto frames = owner == MT_OWNER_STACK ? codes.resolve(account, stack) : std::nullopt;
+    if (!frames || frames->empty()) {
+        place.owner = owner_name(owner);
+        return place;
+    }
+    const Location &innermost = frames->front();
+    place.file = innermost.code->file;
+    place.function = innermost.code->function;
+    place.line = innermost.line.value_or(0);
+    return place;
+}
+
+const char *how_name(const mt_charge_key &key) {
+    if (key.owner == MT_OWNER_RECLAIM)
+        return "reclaim";
+    switch (key.call) {
+        case MT_CALL_BRK:
+            return "brk";
+        case MT_CALL_MMAP:
+            return "mmap";
+        case MT_CALL_MUNMAP:
+            return "munmap";
+        case MT_CALL_MREMAP:
+            return "mremap";
+        case MT_CALL_MADVISE:
+            return "madvise";
+        default:
+            return "other";
+    }
+}
+
+// The kinds of successful calls that a charge made within `call` may have come from.
+bool same_call(unsigned call, unsigned kind) {
+    switch (kind) {
+        case MT_KIND_BRK_GROW:
+        case MT_KIND_BRK_SHRINK:
+            return call == MT_CALL_BRK;
+        case MT_KIND_MMAP:
+            return call == MT_CALL_MMAP;
+        case MT_KIND_MUNMAP:
+            return call == MT_CALL_MUNMAP;
+        case MT_KIND_MREMAP:
+            return call == MT_CALL_MREMAP;
+        case MT_KIND_MADVISE:
+            return call == MT_CALL_MADVISE;
+        default:
+            return false;  // arenas are counted as mmap and munmap already
+    }
+}
+
+}  // namespace
+
+Balance &Balance::operator+=(const Balance &other) {
+    start += other.start;
+    end += other.end;
+    grown += other.grown;
+    returned += other.returned;
+    return *this;
+}
+
+Balance Balances::total() const {
+    Balance sum = file;
+    sum += anonymous;
+    sum += shared;
+    return sum;
+}
+
+Balances balance(const AccountData &data, int64_t page_bytes) {
+    auto of = [&](int member) {
+        Balance balance;
+        balance.start = data.account.start[member] * page_bytes;
+        balance.end = data.account.end[member] * page_bytes;
+        for (const auto &[key, charge] : data.charges) {
+            balance.grown += static_cast<int64_t>(charge.grown[member]) * page_bytes;
+            balance.returned += static_cast<int64_t>(charge.returned[member]) * page_bytes;
+        }
+        return balance;
+    };
+    return {of(MT_FILE), of(MT_ANON), of(MT_SHMEM)};
+}
+
+std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &codes, int64_t page_bytes,
+                                     std::map<LineKey, const CodeObject *> *functions) {
+    std::map<LineKey, LineSum> lines;
+    for (const auto &[key, charge] : data.charges) {
+        if (key.owner != MT_OWNER_STACK)
+            continue;
+        auto frames = codes.resolve(key.account, key.stack);
+        if (!frames)
+            continue;
+        std::set<LineKey> once;
+        for (const Location &frame : *frames) {
+            LineKey line{frame.code->file, frame.code->function, frame.code->first_line, frame.line.value_or(0)};
+            if (!once.insert(line).second)
+                continue;
+            add(lines[line], charge, page_bytes);
+            if (functions)
+                functions->try_emplace({line.file, line.function, line.first_line, 0}, frame.code);
+        }
+    }
+    return lines;
+}
+
+std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes) {
+    std::map<std::string, LineSum> owners;
+    for (const auto &[key, charge] : data.charges) {
+        bool python = key.owner == MT_OWNER_STACK && codes.resolve(key.account, key.stack);
+        add(owners[python ? "python" : owner_name(key.owner)], charge, page_bytes);
+    }
+    return owners;
+}
+
+std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData &data, const CodeTable &codes,
+                                                               int64_t page_bytes) {
+    std::map<std::pair<std::string, Place>, ReturnSum> returns;
+    for (const auto &[key, charge] : data.charges) {
+        int64_t bytes = returned_pages(charge) * page_bytes;
+        if (!bytes)
+            continue;
+        ReturnSum &sum = returns[{how_name(key), place_of(key.account, key.owner, key.stack, codes)}];
+        sum.bytes += bytes;
+        if (key.call == MT_CALL_NONE || key.owner == MT_OWNER_RECLAIM) {
+            sum.count += charge.events;
+            continue;
+        }
+        for (const auto &[call, total] : data.calls)
+            if (call.stack == key.stack && call.owner == key.owner && same_call(key.call, call.kind))
+                sum.count += total.count;
+    }
+    return returns;
+}
+
+std::map<mt_call_kind, CallTotal> sum_calls(const AccountData &data, int64_t page_bytes) {
+    std::map<mt_call_kind, CallTotal> totals;
+    for (const auto &[key, sum] : data.calls) {
+        CallTotal &total = totals[static_cast<mt_call_kind>(key.kind)];
+        total.count += sum.count;
+        total.length_bytes += sum.length_bytes;
+        total.rss_bytes += sum.rss_pages * page_bytes;
+    }
+    return totals;
+}
+
+}  // namespace memtrace

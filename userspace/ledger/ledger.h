@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// The account of one address space, as sums.
+//
+//      start  +  grown  -  returned  +  unexplained  =  end          for anonymous, file and shared pages apart
+//
+// start and end are what the kernel counted when the account was opened and closed. grown and returned are the sums of
+// what was charged to owners, event by event. The two are counted apart, so unexplained is a finding and not a plug:
+//
+//      a list of 38 MiB, half of it freed:   start 9.0   grown 38.0   returned 19.0   end 28.0   unexplained 0.0
+//      the same with 1 MiB of events lost:   start 9.0   grown 37.0   returned 19.0   end 28.0   unexplained 1.0
+//
+// Everything here is a pure function of what the kernel's maps held. Bytes throughout.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "collect/tracer.h"
+#include "symbolize/code_table.h"
+
+namespace memtrace {
+
+// All that was collected for one account.
+struct AccountData {
+    mt_account account{};
+    std::vector<ChargeRow> charges;
+    std::vector<CallRow> calls;
+};
+
+struct Balance {
+    int64_t start = 0;
+    int64_t end = 0;
+    int64_t grown = 0;
+    int64_t returned = 0;
+
+    int64_t unexplained() const {
+        return end - start - (grown - returned);
+    }
+    Balance &operator+=(const Balance &other);
+};
+
+// The three kinds of resident pages; total() is RSS.
+struct Balances {
+    Balance file, anonymous, shared;
+
+    Balance total() const;
+};
+
+Balances balance(const AccountData &data, int64_t page_bytes);
+
+// One source line, or one owner that is none: charged for everything at it and below it, once.
+struct LineSum {
+    int64_t grown = 0;
+    int64_t returned = 0;
+    int64_t rss_after = 0;  // RSS after the last change charged here
+    int64_t peak = 0;       // highest RSS seen at a change charged here
+    uint64_t last_sequence = 0;
+};
+
+struct LineKey {
+    std::string file;
+    std::string function;
+    int first_line = 0;  // of the function
+    int line = 0;        // 0: the function is known and the line is not
+
+    auto operator<=>(const LineKey &) const = default;
+};
+
+// Inclusive sums, recursion counted once. `codes` get the code objects of every function met.
+std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &codes, int64_t page_bytes,
+                                     std::map<LineKey, const CodeObject *> *functions);
+
+// Every byte has an owner: "python" for all stacks together, else "[no python frame]" and so on.
+std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes);
+
+// Where a change happened, innermost: a line, or an owner's name in brackets.
+struct Place {
+    std::string file;
+    std::string function;
+    int line = 0;
+    std::string owner;  // empty when the place is a line
+
+    auto operator<=>(const Place &) const = default;
+};
+
+struct ReturnSum {
+    int64_t bytes = 0;
+    uint64_t count = 0;  // system calls, or for "reclaim" and "other" kernel events
+};
+
+// By how ("munmap", "brk", "madvise", "mremap", "mmap", "reclaim", "other") and where.
+std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData &data, const CodeTable &codes,
+                                                               int64_t page_bytes);
+
+struct CallTotal {
+    uint64_t count = 0;
+    int64_t length_bytes = 0;
+    int64_t rss_bytes = 0;
+};
+
+// By enum mt_call_kind.
+std::map<mt_call_kind, CallTotal> sum_calls(const AccountData &data, int64_t page_bytes);
+
+}  // namespace memtrace

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "process/find_python.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <regex>
+#include <set>
+
+#include "process/elf_image.h"
+#include "process/proc_files.h"
+
+namespace memtrace {
+
+namespace {
+
+const std::set<std::string> kSymbols = {"_PyRuntime", "Py_Version", "PyCode_Type", "PyInterpreterState_Head"};
+
+// PyCode_Type.tp_basicsize is offsetof(PyCodeObject, co_code_adaptive) from 3.11 on: a static object, right from the
+// first instruction.
+bool layout_agrees(const ElfSymbol &code_type, const mt_python &layout) {
+    return code_type.value_at<uint64_t>(kTypeBasicSize) == layout.code_instructions;
+}
+
+PythonVersion version_from_name(const std::string &path) {
+    static const std::regex pattern(R"(python(\d)\.(\d+))");
+    std::smatch match;
+    std::string name = path.substr(path.rfind('/') + 1);
+    if (!std::regex_search(name, match, pattern))
+        return {0, 0, -1};
+    return {std::stoi(match[1]), std::stoi(match[2]), -1};
+}
+
+std::optional<FoundPython> inspect(const Mapping &first, const ElfImage &image) {
+    const auto &symbols = image.symbols;
+    if (!symbols.contains("PyCode_Type") ||
+        !(symbols.contains("_PyRuntime") || symbols.contains("PyInterpreterState_Head")))
+        return std::nullopt;
+    uint64_t bias = image.position_independent ? first.start - image.first_address : 0;
+    FoundPython found;
+    found.module_path = first.path;
+    found.runtime.state = MT_PYTHON_UNSUPPORTED;
+    found.version = version_from_name(first.path);
+    if (symbols.contains("Py_Version")) {
+        // Py_Version is PY_VERSION_HEX: 0x030b02f0 is 3.11.2 final.
+        auto hex = symbols.at("Py_Version").value_at<uint32_t>(0);
+        found.version = {static_cast<int>(hex >> 24), static_cast<int>(hex >> 16 & 0xff),
+                         static_cast<int>(hex >> 8 & 0xff)};
+    }
+    auto layout = layout_of(found.version);
+    if (!layout || !symbols.contains("_PyRuntime")) {
+        found.refusal =
+            fmt::format("memtrace does not know the memory layout of CPython {} yet", found.version_string());
+        return found;
+    }
+    layout->runtime = symbols.at("_PyRuntime").address + bias;
+    layout->code_type = symbols.at("PyCode_Type").address + bias;
+    layout->text_start = image.text_start + bias;
+    layout->text_end = image.text_end + bias;
+    if (!layout_agrees(symbols.at("PyCode_Type"), *layout)) {
+        found.refusal = fmt::format("this CPython {} contradicts the layout that memtrace knows for its version",
+                                    found.version_string());
+        return found;
+    }
+    layout->state = MT_PYTHON_READY;
+    found.runtime = *layout;
+    return found;
+}
+
+}  // namespace
+
+std::string FoundPython::version_string() const {
+    if (version.major == 0)
+        return "of unknown version";
+    if (version.micro < 0)
+        return fmt::format("{}.{}", version.major, version.minor);
+    return fmt::format("{}.{}.{}", version.major, version.minor, version.micro);
+}
+
+std::optional<FoundPython> find_python(int pid) {
+    auto mappings = read_mappings(pid);
+    if (!mappings)
+        return std::nullopt;
+    // The first mapping of each file that is mapped executable somewhere; only those can hold an interpreter.
+    std::set<uint64_t> executable;
+    for (const Mapping &mapping : *mappings)
+        if (mapping.inode && mapping.permissions.find('x') != std::string::npos)
+            executable.insert(mapping.inode);
+    std::set<uint64_t> seen;
+    for (const Mapping &mapping : *mappings) {
+        if (!mapping.inode || mapping.offset != 0 || !executable.contains(mapping.inode) ||
+            !seen.insert(mapping.inode).second)
+            continue;
+        auto image = read_elf_image(mapping.map_file(pid), kSymbols);
+        if (!image)
+            continue;
+        if (auto found = inspect(mapping, *image))
+            return found;
+    }
+    return std::nullopt;
+}
+
+}  // namespace memtrace

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Is there a CPython in this process, which one, and may its layout be believed?
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "memtrace/wire.h"
+#include "process/python_layouts.h"
+
+namespace memtrace {
+
+struct FoundPython {
+    PythonVersion version;    // micro is -1 when the binary does not tell
+    std::string module_path;  // the executable or libpython, as /proc/PID/maps names it
+    mt_python runtime{};      // state is MT_PYTHON_READY or MT_PYTHON_UNSUPPORTED
+    std::string refusal;      // why it is MT_PYTHON_UNSUPPORTED
+    std::string version_string() const;
+};
+
+// Looks at the process's mapped files, through /proc/PID/map_files, so that deleted and replaced binaries and other
+// mount namespaces are right. Null when no CPython is mapped, or the process cannot be looked at.
+std::optional<FoundPython> find_python(int pid);
+
+}  // namespace memtrace

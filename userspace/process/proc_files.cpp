@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "process/proc_files.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <string_view>
+
+#include "base/file_descriptor.h"
+
+namespace memtrace {
+
+std::string Mapping::map_file(int pid) const {
+    return fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, start, end);
+}
+
+std::optional<std::string> read_whole_file(const std::string &path, size_t limit) {
+    FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file)
+        return std::nullopt;
+    std::string text;
+    char buffer[16384];
+    while (text.size() < limit) {
+        ssize_t n = read(file.get(), buffer, std::min(sizeof(buffer), limit - text.size()));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return std::nullopt;
+        if (n == 0)
+            break;
+        text.append(buffer, static_cast<size_t>(n));
+    }
+    return text;
+}
+
+namespace {
+
+// Takes the word before `end_mark` from the front of `rest`.
+std::string_view take_word(std::string_view &rest, char end_mark) {
+    size_t at = rest.find(end_mark);
+    std::string_view word = rest.substr(0, at);
+    rest.remove_prefix(at == std::string_view::npos ? rest.size() : at + 1);
+    return word;
+}
+
+uint64_t parse_number(std::string_view word, int base) {
+    uint64_t value = 0;
+    std::from_chars(word.data(), word.data() + word.size(), value, base);
+    return value;
+}
+
+}  // namespace
+
+std::vector<Mapping> parse_mappings(const std::string &text) {
+    std::vector<Mapping> mappings;
+    std::string_view rest = text;
+    while (!rest.empty()) {
+        std::string_view line = take_word(rest, '\n');
+        Mapping mapping;
+        mapping.start = parse_number(take_word(line, '-'), 16);
+        mapping.end = parse_number(take_word(line, ' '), 16);
+        mapping.permissions = take_word(line, ' ');
+        mapping.offset = parse_number(take_word(line, ' '), 16);
+        take_word(line, ' ');  // device
+        mapping.inode = parse_number(take_word(line, ' '), 10);
+        size_t path_at = line.find_first_not_of(' ');
+        if (path_at != std::string_view::npos)
+            mapping.path = line.substr(path_at);
+        if (mapping.end > mapping.start)
+            mappings.push_back(std::move(mapping));
+    }
+    return mappings;
+}
+
+std::optional<std::vector<Mapping>> read_mappings(int pid) {
+    // 65,530 mappings (vm.max_map_count) of 100 bytes are 6.5 MB; four times that is bound enough.
+    auto text = read_whole_file(fmt::format("/proc/{}/maps", pid), 32 << 20);
+    if (!text)
+        return std::nullopt;
+    return parse_mappings(*text);
+}
+
+std::vector<std::string> split_at_nul(const std::string &text) {
+    std::vector<std::string> words;
+    std::string_view rest = text;
+    while (!rest.empty())
+        words.emplace_back(take_word(rest, '\0'));
+    return words;
+}
+
+ProcessIdentity read_identity(int pid) {
+    ProcessIdentity identity;
+    if (auto text = read_whole_file(fmt::format("/proc/{}/cmdline", pid), 64 << 10))
+        identity.cmdline = split_at_nul(*text);
+    if (auto text = read_whole_file(fmt::format("/proc/{}/cgroup", pid), 64 << 10)) {
+        std::string_view rest = *text;
+        while (!rest.empty()) {
+            std::string_view line = take_word(rest, '\n');
+            std::string_view hierarchy = take_word(line, ':');
+            take_word(line, ':');
+            if (hierarchy == "0" || !identity.cgroup)
+                identity.cgroup = std::string(line);
+        }
+    }
+    return identity;
+}
+
+bool process_exists(int pid) {
+    return kill(pid, 0) == 0 || errno == EPERM;
+}
+
+bool has_memory(int pid) {
+    auto text = read_whole_file(fmt::format("/proc/{}/statm", pid));
+    return text && !text->starts_with("0 ");
+}
+
+}  // namespace memtrace

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading another process's memory. Read-only: nothing here can write to it or stop it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace memtrace {
+
+// The seam between those who interpret memory and where it comes from.
+class RemoteMemory {
+  public:
+    virtual ~RemoteMemory() = default;
+
+    // All `size` bytes at `address`, or false: the process is gone, or that much is not mapped there.
+    virtual bool read(uint64_t address, void *into, size_t size) const = 0;
+
+    template <typename T>
+    std::optional<T> read_value(uint64_t address) const {
+        T value;
+        if (!read(address, &value, sizeof(value)))
+            return std::nullopt;
+        return value;
+    }
+};
+
+// A live process, by process_vm_readv.
+class ProcessMemory : public RemoteMemory {
+  public:
+    explicit ProcessMemory(int pid) : pid_(pid) {}
+    bool read(uint64_t address, void *into, size_t size) const override;
+
+  private:
+    int pid_;
+};
+
+}  // namespace memtrace

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <nlohmann/json.hpp>
+
+#include "render/render.h"
+
+namespace memtrace {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+template <typename T>
+json or_null(const std::optional<T> &value) {
+    return value ? json(*value) : json(nullptr);
+}
+
+json text_or_null(const std::string &text) {
+    return text.empty() ? json(nullptr) : json(text);
+}
+
+json line_or_null(int line) {
+    return line > 0 ? json(line) : json(nullptr);
+}
+
+json render_balance(const Balance &balance) {
+    return {{"start_bytes", balance.start},
+            {"end_bytes", balance.end},
+            {"grown_bytes", balance.grown},
+            {"returned_bytes", balance.returned},
+            {"unexplained_bytes", balance.unexplained()}};
+}
+
+json render_lines(const ReportProcess &process) {
+    json lines = json::array();
+    for (const ReportFunction &function : process.functions) {
+        for (const ReportLine &line : function.lines) {
+            if (!line.sum)
+                continue;
+            lines.push_back({{"file", line.file},
+                             {"function", line.function},
+                             {"line", line_or_null(line.line)},
+                             {"source", or_null(line.source)},
+                             {"mem_usage_bytes", line.sum->rss_after},
+                             {"increment_bytes", line.increment()},
+                             {"grown_bytes", line.sum->grown},
+                             {"returned_bytes", line.sum->returned},
+                             {"peak_bytes", line.sum->peak},
+                             {"occurrences", nullptr}});
+        }
+    }
+    return lines;
+}
+
+json render_returns(const ReportProcess &process) {
+    json returns = json::array();
+    for (const ReportReturn &row : process.returns)
+        returns.push_back({{"how", row.how},
+                           {"bytes", row.sum.bytes},
+                           {"count", row.sum.count},
+                           {"file", text_or_null(row.place.file)},
+                           {"function", text_or_null(row.place.function)},
+                           {"line", line_or_null(row.place.line)},
+                           {"owner", text_or_null(row.place.owner)}});
+    return returns;
+}
+
+json render_calls(const ReportProcess &process) {
+    const std::pair<mt_call_kind, const char *> names[] = {
+        {MT_KIND_MMAP, "mmap"},         {MT_KIND_MUNMAP, "munmap"},
+        {MT_KIND_BRK_GROW, "brk_grow"}, {MT_KIND_BRK_SHRINK, "brk_shrink"},
+        {MT_KIND_MREMAP, "mremap"},     {MT_KIND_MADVISE, "madvise"}};
+    json calls = json::object();
+    for (auto [kind, name] : names) {
+        auto found = process.calls.find(kind);
+        CallTotal total = found == process.calls.end() ? CallTotal{} : found->second;
+        calls[name] = {{"count", total.count}, {"bytes", total.length_bytes}, {"rss_bytes", total.rss_bytes}};
+    }
+    return calls;
+}
+
+json render_process(const ReportProcess &process) {
+    Balance total = process.balances.total();
+    json python = nullptr;
+    if (process.python)
+        python = {{"version", process.python->version},
+                  {"free_threaded", nullptr},
+                  {"usdt", nullptr},
+                  {"refusal", or_null(process.python->refusal)}};
+    json rss = render_balance(total);
+    rss["peak_bytes"] = process.peak_bytes;
+    json owners = json::array();
+    for (const auto &[name, sum] : process.owners)
+        owners.push_back({{"owner", name}, {"grown_bytes", sum.grown}, {"returned_bytes", sum.returned}});
+    json arenas = nullptr;
+    if (process.arenas)
+        arenas = {{"size_bytes", process.arenas->size_bytes},
+                  {"start", or_null(process.arenas->start)},
+                  {"end", or_null(process.arenas->end)},
+                  {"created", process.arenas->created},
+                  {"released", process.arenas->released}};
+    return {{"pid", process.pid},
+            {"parent_pid", process.parent_pid ? json(process.parent_pid) : json(nullptr)},
+            {"cmdline", process.cmdline},
+            {"cgroup", or_null(process.cgroup)},
+            {"opened_by", process.opened_by},
+            {"closed_by", process.closed_by},
+            {"duration_ns", process.duration_ns},
+            {"python", python},
+            {"rss", rss},
+            {"members",
+             {{"anonymous", render_balance(process.balances.anonymous)},
+              {"file", render_balance(process.balances.file)},
+              {"shared", render_balance(process.balances.shared)}}},
+            {"owners", owners},
+            {"lines", render_lines(process)},
+            {"returns", render_returns(process)},
+            {"syscalls", render_calls(process)},
+            {"arenas", arenas}};
+}
+
+}  // namespace
+
+std::string render_json(const Report &report) {
+    json programs = nullptr;
+    if (!report.programs.empty()) {
+        programs = json::array();
+        for (const ProgramCost &program : report.programs)
+            programs.push_back({{"name", program.name}, {"runs", program.runs}, {"run_ns", program.run_ns}});
+    }
+    json processes = json::array();
+    for (const ReportProcess &process : report.processes)
+        processes.push_back(render_process(process));
+    json root = {{"schema", "memtrace.report/1"},
+                 {"engine", report.engine},
+                 {"duration_ns", report.duration_ns},
+                 {"lost_events", report.lost_events},
+                 {"failures", report.failures},
+                 {"tracer",
+                  {{"version", MEMTRACE_VERSION},
+                   {"kernel", report.kernel},
+                   {"rss_source", report.rss_source},
+                   {"cpu_ns", report.tracer_cpu_ns},
+                   {"peak_rss_bytes", report.tracer_peak_rss_bytes},
+                   {"programs", programs}}},
+                 {"processes", processes}};
+    return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace memtrace

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "render/render.h"
+
+namespace memtrace {
+
+namespace {
+
+constexpr size_t kMaxFunctions = 10;
+constexpr size_t kMaxReturns = 12;
+constexpr int64_t kWorthShowing = 64 << 10;  // rows of less are summed up
+
+double seconds(uint64_t ns) {
+    return static_cast<double>(ns) / 1e9;
+}
+
+std::string join_command(const std::vector<std::string> &words) {
+    std::string text;
+    for (const std::string &word : words) {
+        std::string clean;
+        for (char c : word)
+            clean += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+        text += (text.empty() ? "" : " ") + clean;
+    }
+    if (text.size() > 100)
+        text = text.substr(0, 97) + "...";
+    return text.empty() ? "?" : text;
+}
+
+std::string describe_place(const Place &place) {
+    if (!place.owner.empty())
+        return place.owner;
+    return fmt::format("{}:{}  {}", place.file, place.line ? std::to_string(place.line) : "?", place.function);
+}
+
+void render_header(std::string &out, const Report &report, const ReportProcess &process) {
+    std::string python = "no CPython found in it";
+    if (process.python)
+        python = "CPython " + process.python->version;
+    out += fmt::format("process {}: {} | {} | {} engine | {:.2f} s | lost events: {}\n", process.pid,
+                       join_command(process.cmdline), python, report.engine, seconds(process.duration_ns),
+                       report.lost_events);
+    if (process.parent_pid)
+        out += fmt::format("forked from process {}\n", process.parent_pid);
+    if (process.python && process.python->refusal)
+        out += fmt::format("Lines are not known: {}.\n", *process.python->refusal);
+    Balance total = process.balances.total();
+    out += fmt::format("RSS from {} to {}, peak {}: {} grown, {} returned, {} bytes unexplained\n",
+                       render_mib(total.start), render_mib(total.end), render_mib(process.peak_bytes),
+                       render_mib(total.grown), render_mib(total.returned), total.unexplained());
+    if (report.lost_events)
+        out += "Events were lost: what they changed is in \"unexplained\" or \"[line unknown]\".\n";
+    for (const auto &[name, count] : report.failures)
+        out += fmt::format("  {}: {}\n", name, count);
+}
+
+void render_function(std::string &out, const ReportFunction &function) {
+    out += fmt::format("\nFile {}, function {}\n\n", function.file, function.function);
+    out += "Line #      Mem usage     Increment         Grown      Returned   Line Contents\n";
+    out += "==============================================================================\n";
+    int previous = 0;
+    for (const ReportLine &line : function.lines) {
+        // The module's body is too long to print whole: say where lines are left out.
+        if (previous && line.line > previous + 1 && function.function == "<module>")
+            out += "   ...\n";
+        previous = line.line;
+        std::string number = line.line ? std::to_string(line.line) : "?";
+        std::string source = line.source.value_or("");
+        if (line.sum)
+            out += fmt::format("{:>6} {:>14}{:>14}{:>14}{:>14}   {}\n", number, render_mib(line.sum->rss_after),
+                               render_mib(line.increment()), render_mib(line.sum->grown),
+                               render_mib(-line.sum->returned), source);
+        else
+            out += fmt::format("{:>6} {:>14}{:>14}{:>14}{:>14}   {}\n", number, "", "", "", "", source);
+    }
+}
+
+void render_functions(std::string &out, const ReportProcess &process, bool all_functions) {
+    size_t shown = 0, hidden = 0;
+    for (const ReportFunction &function : process.functions) {
+        bool wanted =
+            all_functions || (!function.of_the_interpreter && function.grown + function.returned >= kWorthShowing);
+        if (!wanted || shown == kMaxFunctions) {
+            hidden++;
+            continue;
+        }
+        render_function(out, function);
+        shown++;
+    }
+    if (hidden)
+        out += fmt::format(
+            "\n{} more function{} of libraries or with less than 64 KiB; --file '*' shows the largest of all.\n",
+            hidden, hidden == 1 ? "" : "s");
+}
+
+void render_owners(std::string &out, const ReportProcess &process) {
+    out += "\nWho changed the resident set\n";
+    out += "         Grown      Returned   Owner\n";
+    for (const auto &[name, sum] : process.owners)
+        out += fmt::format("{:>14}{:>14}   {}\n", render_mib(sum.grown), render_mib(-sum.returned),
+                           name == "python" ? "Python lines" : name);
+}
+
+void render_returns(std::string &out, const ReportProcess &process) {
+    out += "\nReturned to the operating system, by call and line\n";
+    if (process.returns.empty()) {
+        out += "  nothing\n";
+        return;
+    }
+    out += "         Bytes         MiB   Calls  How      Where\n";
+    size_t shown = 0;
+    int64_t rest = 0;
+    for (const ReportReturn &row : process.returns) {
+        if (shown == kMaxReturns || (shown && row.sum.bytes < kWorthShowing)) {
+            rest += row.sum.bytes;
+            continue;
+        }
+        // A page fault that replaces a page, or the kernel's reclaim, is no call.
+        bool call = row.how != "other" && row.how != "reclaim";
+        out += fmt::format("{:>14}{:>12}{:>8}  {:<8} {}\n", row.sum.bytes,
+                           fmt::format("{:.2f}", static_cast<double>(row.sum.bytes) / (1 << 20)),
+                           call ? std::to_string(row.sum.count) : "-", row.how, describe_place(row.place));
+        shown++;
+    }
+    if (rest)
+        out += fmt::format("{:>14}{:>12}{:>8}  {:<8} {}\n", rest,
+                           fmt::format("{:.2f}", static_cast<double>(rest) / (1 << 20)), "", "", "all others");
+}
+
+void render_calls(std::string &out, const ReportProcess &process) {
+    const std::pair<mt_call_kind, const char *> names[] = {
+        {MT_KIND_MMAP, "mmap"},         {MT_KIND_MUNMAP, "munmap"},
+        {MT_KIND_BRK_GROW, "brk grow"}, {MT_KIND_BRK_SHRINK, "brk shrink"},
+        {MT_KIND_MREMAP, "mremap"},     {MT_KIND_MADVISE, "madvise"}};
+    out += "\nSystem calls that succeeded     Count        Length    RSS change\n";
+    for (auto [kind, name] : names) {
+        auto found = process.calls.find(kind);
+        if (found == process.calls.end())
+            continue;
+        out += fmt::format("  {:<27}{:>8}{:>14}{:>14}\n", name, found->second.count,
+                           render_mib(found->second.length_bytes), render_mib(found->second.rss_bytes));
+    }
+    if (process.arenas)
+        out += fmt::format("pymalloc arenas of {} KiB: {} created, {} released\n", process.arenas->size_bytes >> 10,
+                           process.arenas->created, process.arenas->released);
+}
+
+void render_process(std::string &out, const Report &report, const ReportProcess &process, bool all_functions) {
+    render_header(out, report, process);
+    render_functions(out, process, all_functions);
+    render_owners(out, process);
+    render_returns(out, process);
+    render_calls(out, process);
+}
+
+}  // namespace
+
+std::string render_mib(int64_t bytes) {
+    double mib = static_cast<double>(bytes) / (1 << 20);
+    if (std::abs(mib) < 0.005)
+        mib = 0;  // and not "-0.00"
+    return fmt::format("{:.2f} MiB", mib);
+}
+
+std::string render_table(const Report &report, bool all_functions) {
+    std::string out;
+    for (const ReportProcess &process : report.processes) {
+        if (!out.empty())
+            out += "\n" + std::string(78, '-') + "\n\n";
+        render_process(out, report, process, all_functions);
+    }
+    out += fmt::format("\nmemtrace {} used {:.2f} s of CPU time and {} at its peak.\n", MEMTRACE_VERSION,
+                       seconds(report.tracer_cpu_ns), render_mib(report.tracer_peak_rss_bytes));
+    return out;
+}
+
+}  // namespace memtrace

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report/build_report.h"
+
+#include <fnmatch.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "symbolize/location_table.h"
+
+namespace memtrace {
+
+namespace {
+
+// A function of more lines than this shows only those that something was charged to.
+constexpr size_t kMaxWholeFunction = 80;
+
+bool matches(const ReportFilter &filter, const LineKey &function) {
+    auto name_fits = [&](const std::string &name) {
+        return function.function == name || function.function.ends_with("." + name);
+    };
+    auto file_fits = [&](const std::string &pattern) {
+        std::string base = function.file.substr(function.file.rfind('/') + 1);
+        return fnmatch(pattern.c_str(), function.file.c_str(), 0) == 0 ||
+               fnmatch(pattern.c_str(), base.c_str(), 0) == 0;
+    };
+    return (filter.functions.empty() || std::any_of(filter.functions.begin(), filter.functions.end(), name_fits)) &&
+           (filter.files.empty() || std::any_of(filter.files.begin(), filter.files.end(), file_fits));
+}
+
+bool is_of_the_interpreter(const std::string &file) {
+    return file.starts_with("<frozen ") || file.find("/lib/python") != std::string::npos ||
+           file.find("/site-packages/") != std::string::npos || file.find("/dist-packages/") != std::string::npos;
+}
+
+std::vector<ReportFunction> build_functions(const AccountData &data, const CodeTable &codes, SourceFiles &sources,
+                                            const ReportFilter &filter, int64_t page_bytes) {
+    std::map<LineKey, const CodeObject *> objects;
+    auto sums = sum_lines(data, codes, page_bytes, &objects);
+    std::vector<ReportFunction> functions;
+    for (const auto &[key, code] : objects) {
+        if (!matches(filter, key))
+            continue;
+        ReportFunction function{key.file, key.function, key.first_line, is_of_the_interpreter(key.file), 0, 0, {}};
+        std::set<int> numbers;
+        auto from = sums.lower_bound({key.file, key.function, key.first_line, 0});
+        for (auto it = from; it != sums.end() && it->first.function == key.function && it->first.file == key.file &&
+                             it->first.first_line == key.first_line;
+             ++it)
+            numbers.insert(it->first.line);
+        std::set<int> all = lines_of(code->linetable, code->first_line);
+        if (all.size() <= kMaxWholeFunction && code->function != "<module>")
+            numbers.insert(all.begin(), all.end());
+        for (int number : numbers) {
+            ReportLine line{key.file, key.function, number, sources.line(key.file, number), std::nullopt};
+            auto sum = sums.find({key.file, key.function, key.first_line, number});
+            if (sum != sums.end()) {
+                line.sum = sum->second;
+                function.grown += sum->second.grown;
+                function.returned += sum->second.returned;
+            }
+            function.lines.push_back(std::move(line));
+        }
+        functions.push_back(std::move(function));
+    }
+    std::stable_sort(functions.begin(), functions.end(),
+                     [](const auto &a, const auto &b) { return a.grown + a.returned > b.grown + b.returned; });
+    return functions;
+}
+
+std::optional<ReportArenas> build_arenas(const ReportProcess &process, const mt_account &account) {
+    if (!account.python.arena_bytes)
+        return std::nullopt;
+    ReportArenas arenas;
+    arenas.size_bytes = account.python.arena_bytes;
+    auto count = [&](mt_call_kind kind) {
+        auto found = process.calls.find(kind);
+        return found == process.calls.end() ? 0 : found->second.count;
+    };
+    arenas.created = count(MT_KIND_ARENA_MMAP);
+    arenas.released = count(MT_KIND_ARENA_MUNMAP);
+    if (account.opened_by == MT_OPENED_BY_EXEC) {
+        arenas.start = 0;
+        arenas.end = arenas.created - std::min(arenas.created, arenas.released);
+    }
+    return arenas;
+}
+
+ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, int64_t page_bytes) {
+    const mt_account &account = data.account;
+    ProcessDetails &details = session.details(account.id);
+    ReportProcess process;
+    process.pid = static_cast<int>(account.tgid);
+    process.cmdline = details.identity.cmdline;
+    process.cgroup = details.identity.cgroup;
+    process.opened_by = account.opened_by == MT_OPENED_BY_ATTACH ? "attach"
+                        : account.opened_by == MT_OPENED_BY_FORK ? "fork"
+                                                                 : "exec";
+    process.closed_by = account.closed_by == MT_CLOSED_BY_EXIT   ? "exit"
+                        : account.closed_by == MT_CLOSED_BY_EXEC ? "exec"
+                                                                 : "detach";
+    process.duration_ns = account.closed_ns > account.opened_ns ? account.closed_ns - account.opened_ns : 0;
+    if (details.python) {
+        process.python = ReportPython{details.python->version_string(), std::nullopt};
+        if (details.python->runtime.state != MT_PYTHON_READY)
+            process.python->refusal = details.python->refusal;
+    }
+    process.balances = balance(data, page_bytes);
+    process.peak_bytes = account.peak_rss * page_bytes;
+    process.functions = build_functions(data, session.codes(), details.sources, filter, page_bytes);
+    process.owners = sum_owners(data, session.codes(), page_bytes);
+    for (const auto &[key, sum] : sum_returns(data, session.codes(), page_bytes))
+        process.returns.push_back({key.first, key.second, sum});
+    std::stable_sort(process.returns.begin(), process.returns.end(),
+                     [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
+    process.calls = sum_calls(data, page_bytes);
+    process.arenas = build_arenas(process, account);
+    return process;
+}
+
+}  // namespace
+
+Report build_report(Session &session, const ReportFilter &filter) {
+    Report report;
+    report.duration_ns = static_cast<uint64_t>(session.duration().count());
+    report.failures = session.tracer().failures();
+    report.lost_events = session.tracer().lost_events();
+    report.kernel = kernel_release();
+    report.rss_source = session.tracer().source() == RssSource::kBtf ? "tp_btf/rss_stat" : "kmem:rss_stat";
+    report.programs = session.tracer().program_costs();
+    if (session.codes().incomplete())
+        report.failures["code_unreadable"] = session.codes().incomplete();
+
+    std::map<uint32_t, int> pid_of;
+    for (const AccountData &data : session.accounts())
+        pid_of[data.account.id] = static_cast<int>(data.account.tgid);
+    std::vector<const AccountData *> in_order;
+    for (const AccountData &data : session.accounts())
+        in_order.push_back(&data);
+    std::stable_sort(in_order.begin(), in_order.end(),
+                     [](const auto *a, const auto *b) { return a->account.opened_ns < b->account.opened_ns; });
+    for (const AccountData *data : in_order) {
+        report.processes.push_back(build_process(session, *data, filter, getpagesize()));
+        if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))
+            report.processes.back().parent_pid = pid_of[data->account.parent];
+    }
+
+    // What tracing cost so far, rendering excepted.
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    auto ns = [](const timeval &t) {
+        return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_usec) * 1000;
+    };
+    report.tracer_cpu_ns = ns(usage.ru_utime) + ns(usage.ru_stime);
+    report.tracer_peak_rss_bytes = static_cast<int64_t>(usage.ru_maxrss) * 1024;
+    return report;
+}
+
+}  // namespace memtrace

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a session found, as values: built once (build_report), rendered many times (render/). Bytes throughout; a null
+// is "not known", never 0. Field by field this is docs/report.schema.json.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "collect/tracer.h"
+#include "ledger/ledger.h"
+
+namespace memtrace {
+
+struct ReportLine {
+    std::string file;
+    std::string function;
+    int line = 0;  // 0: not known
+    std::optional<std::string> source;
+    std::optional<LineSum> sum;  // null: nothing was charged to this line
+
+    int64_t increment() const {
+        return sum ? sum->grown - sum->returned : 0;
+    }
+};
+
+// A function that memory was charged to, with all its lines.
+struct ReportFunction {
+    std::string file;
+    std::string function;
+    int first_line = 0;
+    bool of_the_interpreter = false;  // its standard library or an installed package, and not the program's own
+    int64_t grown = 0;                // by all lines
+    int64_t returned = 0;
+    std::vector<ReportLine> lines;  // by number
+};
+
+struct ReportReturn {
+    std::string how;
+    Place place;
+    ReturnSum sum;
+};
+
+struct ReportPython {
+    std::string version;
+    std::optional<std::string> refusal;  // why lines are not known
+};
+
+struct ReportArenas {
+    int64_t size_bytes = 0;
+    std::optional<uint64_t> start;  // null after an attach: only the allocator itself could tell
+    std::optional<uint64_t> end;
+    uint64_t created = 0;
+    uint64_t released = 0;
+};
+
+struct ReportProcess {
+    int pid = 0;
+    int parent_pid = 0;  // 0: not forked from a process in this report
+    std::vector<std::string> cmdline;
+    std::optional<std::string> cgroup;
+    std::string opened_by;  // "attach", "exec", "fork"
+    std::string closed_by;  // "detach", "exit", "exec"
+    uint64_t duration_ns = 0;
+    std::optional<ReportPython> python;  // null: no CPython was found in it
+    Balances balances;
+    int64_t peak_bytes = 0;
+    std::vector<ReportFunction> functions;  // by gross change, largest first
+    std::map<std::string, LineSum> owners;
+    std::vector<ReportReturn> returns;  // largest first
+    std::map<mt_call_kind, CallTotal> calls;
+    std::optional<ReportArenas> arenas;
+};
+
+struct Report {
+    std::string engine = "stack";
+    uint64_t duration_ns = 0;
+    uint64_t lost_events = 0;
+    std::map<std::string, uint64_t> failures;
+    std::string kernel;
+    std::string rss_source;
+    uint64_t tracer_cpu_ns = 0;
+    int64_t tracer_peak_rss_bytes = 0;
+    std::vector<ProgramCost> programs;
+    std::vector<ReportProcess> processes;
+};
+
+}  // namespace memtrace

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "symbolize/code_table.h"
+
+#include <cstring>
+
+#include "symbolize/location_table.h"
+#include "symbolize/python_text.h"
+
+namespace memtrace {
+
+namespace {
+
+constexpr size_t kCodeHeader = offsetof(mt_code_record, bytes);
+constexpr size_t kStackHeader = offsetof(mt_stack_record, frames);
+constexpr uint64_t kMaxTextBytes = 4096 * 4;  // PATH_MAX characters of the widest kind
+constexpr uint64_t kMaxLinetable = 4 << 20;   // a table of 4 MiB is a function of a million instructions
+
+// A str of the process, where it is compact (PyASCIIObject.state: bit 5 compact, bit 6 ascii, bits 2-4 kind).
+std::optional<std::string> read_string(uint64_t address, const mt_python &layout, const RemoteMemory &memory) {
+    auto length = memory.read_value<uint64_t>(address + layout.string_length);
+    auto state = memory.read_value<uint32_t>(address + layout.string_state);
+    if (!address || !length || !state || !(*state & 0x20))
+        return std::nullopt;
+    unsigned kind = *state >> 2 & 7;
+    if (*length > kMaxTextBytes || *length * kind > kMaxTextBytes)
+        return std::nullopt;
+    std::vector<uint8_t> bytes(*length * kind);
+    uint64_t data = address + (*state & 0x40 ? layout.string_ascii_data : layout.string_compact_data);
+    if (!memory.read(data, bytes.data(), bytes.size()))
+        return std::nullopt;
+    return decode_python_text(bytes, kind);
+}
+
+std::optional<std::vector<uint8_t>> read_bytes(uint64_t address, const mt_python &layout, const RemoteMemory &memory) {
+    auto size = memory.read_value<uint64_t>(address + layout.bytes_size);
+    if (!address || !size || *size > kMaxLinetable)
+        return std::nullopt;
+    std::vector<uint8_t> bytes(*size);
+    if (!memory.read(address + layout.bytes_data, bytes.data(), bytes.size()))
+        return std::nullopt;
+    return bytes;
+}
+
+}  // namespace
+
+bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout, const RemoteMemory &memory) {
+    if (bytes.size() < kCodeHeader)
+        return false;
+    mt_code_record record;
+    std::memcpy(&record, bytes.data(), kCodeHeader);
+    uint64_t total = uint64_t{record.file.length_bytes} + record.name.length_bytes + record.table.length_bytes;
+    if (total > bytes.size() - kCodeHeader)
+        return false;
+    auto file = bytes.subspan(kCodeHeader, record.file.length_bytes);
+    auto name = bytes.subspan(kCodeHeader + file.size(), record.name.length_bytes);
+    auto table = bytes.subspan(kCodeHeader + file.size() + name.size(), record.table.length_bytes);
+
+    auto code = std::make_unique<CodeObject>();
+    code->file = decode_python_text(file, record.file.char_bytes);
+    code->function = decode_python_text(name, record.name.char_bytes);
+    code->first_line = record.first_line;
+    code->linetable.assign(table.begin(), table.end());
+    bool complete = true;
+    if (record.missing & MT_MISSING_FILE) {
+        auto text = read_string(record.file.address, layout, memory);
+        complete &= text.has_value();
+        code->file = text.value_or("?");
+    }
+    if (record.missing & MT_MISSING_NAME) {
+        auto text = read_string(record.name.address, layout, memory);
+        complete &= text.has_value();
+        code->function = text.value_or("?");
+    }
+    if (record.missing & MT_MISSING_TABLE) {
+        auto read = read_bytes(record.table.address, layout, memory);
+        complete &= read.has_value();
+        if (read)
+            code->linetable = std::move(*read);
+    }
+    incomplete_ += !complete;
+    codes_.emplace(CodeKey{record.record.account, record.code, record.linetable}, std::move(code));
+    return true;
+}
+
+bool CodeTable::add_stack(std::span<const uint8_t> bytes) {
+    if (bytes.size() < kStackHeader)
+        return false;
+    mt_stack_record record;
+    std::memcpy(&record, bytes.data(), kStackHeader);
+    size_t frames_bytes = size_t{record.frame_count} * sizeof(mt_frame);
+    if (record.frame_count > MT_MAX_FRAMES || frames_bytes > bytes.size() - kStackHeader)
+        return false;
+    std::vector<mt_frame> frames(record.frame_count);
+    std::memcpy(frames.data(), bytes.data() + kStackHeader, frames_bytes);
+    stacks_.emplace(StackKey{record.record.account, record.stack}, std::move(frames));
+    return true;
+}
+
+std::optional<std::vector<Location>> CodeTable::resolve(uint32_t account, uint64_t stack) const {
+    auto found = stacks_.find({account, stack});
+    if (found == stacks_.end())
+        return std::nullopt;
+    std::vector<Location> locations;
+    locations.reserve(found->second.size());
+    for (const mt_frame &frame : found->second) {
+        auto code = codes_.find({account, frame.code, frame.linetable});
+        if (code == codes_.end())
+            locations.push_back({&unknown_, std::nullopt});
+        else
+            locations.push_back(
+                {code->second.get(), line_at(code->second->linetable, code->second->first_line, frame.instruction)});
+    }
+    return locations;
+}
+
+}  // namespace memtrace
