@@ -24,7 +24,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("tp_btf/rss_stat")
 int BPF_PROG(on_rss_stat, struct mm_struct *mm, int member)
 {
-    mt_on_rss_change((mt_u64)mm, member);
+    mt_on_rss_change(mm, member);
     return 0;
 }
 

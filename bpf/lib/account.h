@@ -9,6 +9,8 @@
 __noinline mt_u32 mt_open_account(mt_u64 mm, mt_u32 tgid, mt_u32 opened_by, mt_u32 parent)
 {
     mt_u32 id = 0;
+    if (mt_stopping)
+        return MT_NO_ACCOUNT;
     if (bpf_map_pop_elem(&free_accounts, &id)) {
         mt_count_failure(MT_FAIL_ACCOUNTS_FULL);
         return MT_NO_ACCOUNT;

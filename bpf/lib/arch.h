@@ -5,10 +5,11 @@
 
 #if defined(__TARGET_ARCH_x86)
 
-/* pthread_self() of the running thread: glibc keeps struct pthread at the thread pointer. */
+/* pthread_self() of the running thread: glibc keeps struct pthread at the thread pointer. `task` is from
+ * bpf_get_current_task_btf() (Linux 5.11), so that it is read directly. */
 static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
 {
-    return BPF_CORE_READ(task, thread.fsbase);
+    return task->thread.fsbase;
 }
 
 static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
@@ -21,7 +22,7 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
 /* struct pthread ends where the thread pointer points. Its size is glibc's: 0x740 in 2.36 (Debian 12). */
 static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
 {
-    return BPF_CORE_READ(task, thread.uw.tp_value) - 0x740;
+    return task->thread.uw.tp_value - 0x740;
 }
 
 static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)

@@ -21,11 +21,12 @@ static __always_inline void mt_charge_pages(struct mt_account *account, const st
         __sync_fetch_and_add(&charge->grown[at], pages);
     else
         __sync_fetch_and_add(&charge->returned[at], -pages);
-    __sync_fetch_and_add(&charge->events, 1);
     if (member != MT_SWAP)
         __sync_fetch_and_add(&account->rss, pages);
-    __sync_fetch_and_add(&account->sequence, 1);
-    charge->last_sequence = account->sequence;
+    /* From here on two threads may overwrite each other's: a count of kernel events, an order, a high-water mark. Only
+     * sums of pages are worth a locked instruction. */
+    charge->events += 1;
+    charge->last_sequence = account->sequence += 1;
     mt_s64 rss = account->rss;
     charge->rss_after = rss;
     if (rss > charge->rss_peak)

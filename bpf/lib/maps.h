@@ -15,6 +15,7 @@ const volatile mt_u8 mt_follow_children = 1;  /* open accounts for forked childr
 mt_u32 mt_command = MT_COMMAND_NONE;
 mt_u32 mt_command_tgid = 0;
 struct mt_python mt_command_python = {};
+mt_u32 mt_stopping = 0; /* 1: open no more accounts */
 
 /* account slot -> account */
 struct {
@@ -118,15 +119,17 @@ struct {
 
 /* What does not fit on a BPF program's 512 bytes of stack. Tracepoints run with preemption off and our programs do
  * not nest, so a CPU's copy has one user at a time. */
+#define MT_WINDOW 512
 struct mt_scratch {
     mt_u64 cpu_offset; /* of this CPU's per-CPU variables: lib/rss.h */
     mt_u64 searched_interpreter; /* where the search for a thread state is */
     mt_u64 searched_state;
     mt_u64 found_state;
-    mt_u64 frame; /* result of mt_find_frame */
-    mt_u64 chain;      /* result of mt_walk_chain */
-    mt_u64 stack;      /* result of mt_find_stack */
-    mt_u8 window[256];
+    mt_u64 chain; /* hash of the frames just walked */
+    mt_u64 stack; /* name of the stack being named */
+    mt_u64 window_at;            /* the process's bytes [window_at, window_at + window_size) are in window */
+    mt_u64 window_size;
+    mt_u8 window[2 * MT_WINDOW];
     struct mt_stack_record walk;
     struct mt_code_record code;
 };

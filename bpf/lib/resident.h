@@ -20,19 +20,21 @@ static __always_inline struct mt_thread *mt_this_thread(mt_u32 tid)
     return thread;
 }
 
-static __always_inline void mt_charge_current(struct mt_account *account, mt_u32 member, mt_s64 pages)
+/* Charges a change to whoever made it. `thread` is the running thread's row if it has one. */
+static __always_inline void mt_charge_current(struct mt_account *account, struct mt_thread *thread, mt_u32 tid,
+                                              mt_u32 member, mt_s64 pages)
 {
     struct mt_charge_key key = {.account = account->id};
-    struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-    mt_u32 flags = BPF_CORE_READ(task, flags);
+    struct task_struct *task = bpf_get_current_task_btf();
+    mt_u32 flags = task->flags;
 
-    if ((mt_u64)BPF_CORE_READ(task, mm) != account->mm || flags & MT_PF_KTHREAD) {
+    if ((mt_u64)task->mm != account->mm || flags & MT_PF_KTHREAD) {
         key.owner = pages < 0 ? MT_OWNER_RECLAIM : MT_OWNER_OTHER_PROCESS;
     } else if (pages < 0 && flags & MT_PF_MEMALLOC) {
         key.owner = MT_OWNER_RECLAIM;
     } else {
-        mt_u32 tid = bpf_get_current_pid_tgid();
-        struct mt_thread *thread = mt_this_thread(tid);
+        if (!thread)
+            thread = mt_this_thread(tid);
         if (!thread) {
             key.owner = MT_OWNER_LINE_UNKNOWN;
         } else if (thread->call) {
@@ -42,33 +44,41 @@ static __always_inline void mt_charge_current(struct mt_account *account, mt_u32
             if (member != MT_SWAP)
                 thread->call_rss_pages += pages;
         } else {
-            key.owner = mt_find_stack(account->id, tid);
-            struct mt_scratch *s = mt_get_scratch();
-            if (s && key.owner == MT_OWNER_STACK)
-                key.stack = s->stack;
+            thread->account = account->id;
+            key.owner = mt_find_stack(account, thread, tid);
+            if (key.owner == MT_OWNER_STACK)
+                key.stack = thread->stack;
         }
     }
     mt_charge_pages(account, &key, member, pages);
 }
 
-/* From tp_btf/rss_stat: `member` of `mm` has just been changed. */
-static __always_inline void mt_on_rss_change(mt_u64 mm, mt_u32 member)
+/* Whether a change belongs to the end of the address space, whose account is then closed. */
+static __always_inline int mt_is_teardown(struct mt_account *account, struct mm_struct *mm, mt_u32 member, mt_s64 pages)
 {
-    mt_u32 *id = bpf_map_lookup_elem(&accounts_by_mm, &mm);
-    if (!id || member >= MT_MEMBERS)
-        return;
-    struct mt_account *account = mt_find_account(*id);
-    if (!account)
+    if (pages > 0 || BPF_CORE_READ(mm, mm_users.counter) > 0)
+        return 0;
+    mt_close_account(account->id, MT_CLOSED_BY_EXIT, member, pages);
+    return 1;
+}
+
+/* From tp_btf/rss_stat: `member` of `mm` has just been changed. Mostly by a thread of its own that is known already,
+ * which spares one look-up. */
+static __always_inline void mt_on_rss_change(struct mm_struct *mm, mt_u32 member)
+{
+    mt_u64 address = (mt_u64)mm;
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    struct mt_account *account = thread ? mt_find_account(thread->account) : 0;
+    if (!account || account->mm != address) {
+        mt_u32 *id = bpf_map_lookup_elem(&accounts_by_mm, &address);
+        account = id ? mt_find_account(*id) : 0;
+    }
+    if (!account || member >= MT_MEMBERS)
         return;
     mt_s64 pages = mt_rss_delta(account, member);
-    if (!pages)
-        return;
-    struct mm_struct *changed = (struct mm_struct *)mm;
-    if (pages < 0 && BPF_CORE_READ(changed, mm_users.counter) == 0) {
-        mt_close_account(account->id, MT_CLOSED_BY_EXIT, member, pages);
-        return;
-    }
-    mt_charge_current(account, member, pages);
+    if (pages && !mt_is_teardown(account, mm, member, pages))
+        mt_charge_current(account, thread, tid, member, pages);
 }
 
 /* From the classic tracepoint: it gives an absolute size, and a hash in place of the mm. The hash is learned from
@@ -101,12 +111,10 @@ static __always_inline void mt_on_classic_rss(mt_u32 mm_id, mt_u32 is_current, m
     mt_s64 pages = now - __sync_lock_test_and_set(&account->folded[at], now);
     if (!pages)
         return;
-    struct mm_struct *mm = (struct mm_struct *)account->mm;
-    if (pages < 0 && BPF_CORE_READ(mm, mm_users.counter) == 0) {
-        mt_close_account(account->id, MT_CLOSED_BY_EXIT, member, pages);
+    if (mt_is_teardown(account, (struct mm_struct *)account->mm, member, pages))
         return;
-    }
-    mt_charge_current(account, member, pages);
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    mt_charge_current(account, bpf_map_lookup_elem(&threads, &tid), tid, member, pages);
 }
 
 #endif

@@ -59,9 +59,8 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     default:
         break;
     }
-    thread->call_owner = mt_find_stack(account->id, tid);
-    struct mt_scratch *s = mt_get_scratch();
-    thread->call_stack = s && thread->call_owner == MT_OWNER_STACK ? s->stack : 0;
+    thread->call_owner = mt_find_stack(account, thread, tid);
+    thread->call_stack = thread->call_owner == MT_OWNER_STACK ? thread->stack : 0;
     thread->call = call; /* last: from here on resident-set changes belong to this call */
     return 0;
 }

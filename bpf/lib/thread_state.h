@@ -61,8 +61,8 @@ __noinline int mt_search_step(mt_u32 account_id, mt_u64 self)
     return frame != 0;
 }
 
-/* The running thread's innermost frame, left in scratch->frame; 0 when it runs no Python. Its mt_thread row exists. */
-__noinline int mt_find_frame(mt_u32 account_id, mt_u32 tid)
+/* Looks for the running thread's state when none is remembered, or the one remembered runs nothing. */
+__noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self)
 {
     struct mt_account *account = mt_find_account(account_id);
     struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
@@ -70,16 +70,7 @@ __noinline int mt_find_frame(mt_u32 account_id, mt_u32 tid)
     if (!account || !thread || !s)
         return 0;
     const struct mt_python *python = &account->python;
-    mt_u64 self = mt_pthread_self((struct task_struct *)bpf_get_current_task());
-    int mine;
-    s->frame = 0;
-    if (thread->state) {
-        s->frame = mt_current_frame(python, s, thread->state, self, &mine);
-        if (s->frame)
-            return 0;
-    }
-    /* None, or a state that is no longer this thread's. New states are put at the list's head: while the head is the
-     * same and not ours, searching again finds nothing new. */
+    /* New states are put at the list's head: while the head is the same and not ours, there is nothing new to find. */
     mt_u64 interpreter = mt_read_user_u64(python->runtime + python->runtime_interpreters_head);
     mt_u64 newest = interpreter ? mt_read_user_u64(interpreter + python->interpreter_threads_head) : 0;
     if (!newest)
@@ -94,9 +85,19 @@ __noinline int mt_find_frame(mt_u32 account_id, mt_u32 tid)
             break;
     thread->state = s->found_state;
     thread->no_state_at = newest;
-    if (s->found_state)
-        s->frame = mt_current_frame(python, s, s->found_state, self, &mine);
     return 0;
+}
+
+/* The running thread's innermost frame; 0 when it runs no Python. */
+static __always_inline mt_u64 mt_find_frame(const struct mt_account *account, struct mt_scratch *s,
+                                            const struct mt_thread *thread, mt_u32 tid, mt_u64 self)
+{
+    int mine;
+    mt_u64 frame = thread->state ? mt_current_frame(&account->python, s, thread->state, self, &mine) : 0;
+    if (frame)
+        return frame;
+    mt_search_thread(account->id, tid, self);
+    return thread->state ? mt_current_frame(&account->python, s, thread->state, self, &mine) : 0;
 }
 
 #endif

@@ -58,7 +58,7 @@ class Session {
     bool all_closed() const;
     Progress progress() const;
 
-    // Closes all accounts, detaches, and reads the rest. Called once.
+    // Closes all accounts and reads the rest. Called once.
     void finish();
 
     // After finish():

@@ -169,13 +169,10 @@ void Tracer::expect(int pid) {
 }
 
 void Tracer::stop() {
+    programs_->bss->mt_stopping = 1;
     programs_->bss->mt_command = MT_COMMAND_CLOSE_ALL;
     run_iterator();
     programs_->bss->mt_command = MT_COMMAND_NONE;
-    for (bpf_link *link : links_)
-        bpf_link__destroy(link);
-    links_.clear();
-    memtrace_bpf__detach(programs_);
 }
 
 int Tracer::epoll_fd() const {

@@ -46,7 +46,8 @@ class Tracer {
     bool follow(int pid, const mt_python &python);
     // The account will be opened when this process, a child of ours, execs.
     void expect(int pid);
-    // Closes all accounts and detaches every hook.
+    // Closes all accounts. The hooks charge nothing from then on; the destructor detaches them, which takes the kernel
+    // most of a second.
     void stop();
 
     // Readable when the kernel has something urgent for poll().
