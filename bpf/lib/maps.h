@@ -125,6 +125,7 @@ struct mt_scratch {
     mt_u64 searched_interpreter; /* where the search for a thread state is */
     mt_u64 searched_state;
     mt_u64 found_state;
+    mt_u64 frame; /* next to be walked */
     mt_u64 chain; /* hash of the frames just walked */
     mt_u64 stack; /* name of the stack being named */
     mt_u64 window_at;            /* the process's bytes [window_at, window_at + window_size) are in window */

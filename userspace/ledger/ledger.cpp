@@ -197,4 +197,15 @@ std::map<mt_call_kind, CallTotal> sum_calls(const AccountData &data, int64_t pag
     return totals;
 }
 
+std::map<Place, ArenaSum> sum_arenas(const AccountData &data, const CodeTable &codes) {
+    std::map<Place, ArenaSum> arenas;
+    for (const auto &[key, sum] : data.calls) {
+        if (key.kind != MT_KIND_ARENA_MMAP && key.kind != MT_KIND_ARENA_MUNMAP)
+            continue;
+        ArenaSum &at = arenas[place_of(key.account, key.owner, key.stack, codes)];
+        (key.kind == MT_KIND_ARENA_MMAP ? at.created : at.released) += sum.count;
+    }
+    return arenas;
+}
+
 }  // namespace memtrace

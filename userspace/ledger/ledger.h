@@ -104,4 +104,12 @@ struct CallTotal {
 // By enum mt_call_kind.
 std::map<mt_call_kind, CallTotal> sum_calls(const AccountData &data, int64_t page_bytes);
 
+struct ArenaSum {
+    uint64_t created = 0;
+    uint64_t released = 0;
+};
+
+// The interpreter's arenas by the place that made or released them.
+std::map<Place, ArenaSum> sum_arenas(const AccountData &data, const CodeTable &codes);
+
 }  // namespace memtrace

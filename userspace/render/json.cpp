@@ -51,16 +51,20 @@ json render_lines(const ReportProcess &process) {
     return lines;
 }
 
+json render_place(const Place &place) {
+    return {{"file", text_or_null(place.file)},
+            {"function", text_or_null(place.function)},
+            {"line", line_or_null(place.line)},
+            {"owner", text_or_null(place.owner)}};
+}
+
 json render_returns(const ReportProcess &process) {
     json returns = json::array();
-    for (const ReportReturn &row : process.returns)
-        returns.push_back({{"how", row.how},
-                           {"bytes", row.sum.bytes},
-                           {"count", row.sum.count},
-                           {"file", text_or_null(row.place.file)},
-                           {"function", text_or_null(row.place.function)},
-                           {"line", line_or_null(row.place.line)},
-                           {"owner", text_or_null(row.place.owner)}});
+    for (const ReportReturn &row : process.returns) {
+        json rendered = {{"how", row.how}, {"bytes", row.sum.bytes}, {"count", row.sum.count}};
+        rendered.update(render_place(row.place));
+        returns.push_back(std::move(rendered));
+    }
     return returns;
 }
 
@@ -92,12 +96,17 @@ json render_process(const ReportProcess &process) {
     for (const auto &[name, sum] : process.owners)
         owners.push_back({{"owner", name}, {"grown_bytes", sum.grown}, {"returned_bytes", sum.returned}});
     json arenas = nullptr;
-    if (process.arenas)
-        arenas = {{"size_bytes", process.arenas->size_bytes},
-                  {"start", or_null(process.arenas->start)},
-                  {"end", or_null(process.arenas->end)},
-                  {"created", process.arenas->created},
-                  {"released", process.arenas->released}};
+    if (process.arenas) {
+        arenas = {{"size_bytes", process.arenas->size_bytes}, {"start", or_null(process.arenas->start)},
+                  {"end", or_null(process.arenas->end)},      {"created", process.arenas->created},
+                  {"released", process.arenas->released},     {"lines", json::array()}};
+        for (const auto &[place, sum] : process.arenas->places) {
+            json row = render_place(place);
+            row["created"] = sum.created;
+            row["released"] = sum.released;
+            arenas["lines"].push_back(std::move(row));
+        }
+    }
     return {{"pid", process.pid},
             {"parent_pid", process.parent_pid ? json(process.parent_pid) : json(nullptr)},
             {"cmdline", process.cmdline},

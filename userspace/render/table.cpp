@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
+#include <vector>
 
 #include "render/render.h"
 
@@ -149,6 +151,29 @@ void render_calls(std::string &out, const ReportProcess &process) {
                            process.arenas->created, process.arenas->released);
 }
 
+// Shells, and children between fork and exec, say nothing about Python.
+bool ran_python(const ReportProcess &process) {
+    return process.python && (process.owners.contains("python") || process.python->refusal);
+}
+
+void render_others(std::string &out, const std::vector<const ReportProcess *> &others) {
+    if (others.empty())
+        return;
+    int64_t peak = 0, unexplained = 0;
+    std::string names;
+    std::set<std::string> once;
+    for (const ReportProcess *process : others) {
+        peak = std::max(peak, process->peak_bytes);
+        unexplained += std::abs(process->balances.total().unexplained());
+        std::string name = process->cmdline.empty() ? "?" : process->cmdline[0];
+        name = name.substr(name.rfind('/') + 1);
+        if (once.size() < 8 && once.insert(name).second)
+            names += (names.empty() ? "" : ", ") + join_command({name});
+    }
+    out += fmt::format("\n{} process{} ran no Python ({}): peak of the largest {}, {} bytes unexplained\n",
+                       others.size(), others.size() == 1 ? "" : "es", names, render_mib(peak), unexplained);
+}
+
 void render_process(std::string &out, const Report &report, const ReportProcess &process, bool all_functions) {
     render_header(out, report, process);
     render_functions(out, process, all_functions);
@@ -168,11 +193,17 @@ std::string render_mib(int64_t bytes) {
 
 std::string render_table(const Report &report, bool all_functions) {
     std::string out;
+    std::vector<const ReportProcess *> others;
     for (const ReportProcess &process : report.processes) {
+        if (!ran_python(process) && report.processes.size() > 1) {
+            others.push_back(&process);
+            continue;
+        }
         if (!out.empty())
             out += "\n" + std::string(78, '-') + "\n\n";
         render_process(out, report, process, all_functions);
     }
+    render_others(out, others);
     out += fmt::format("\nmemtrace {} used {:.2f} s of CPU time and {} at its peak.\n", MEMTRACE_VERSION,
                        seconds(report.tracer_cpu_ns), render_mib(report.tracer_peak_rss_bytes));
     return out;

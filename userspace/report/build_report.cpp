@@ -70,17 +70,17 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
     return functions;
 }
 
-std::optional<ReportArenas> build_arenas(const ReportProcess &process, const mt_account &account) {
-    if (!account.python.arena_bytes)
+std::optional<ReportArenas> build_arenas(const AccountData &data, const CodeTable &codes) {
+    const mt_account &account = data.account;
+    if (account.python.state != MT_PYTHON_READY)
         return std::nullopt;
     ReportArenas arenas;
     arenas.size_bytes = account.python.arena_bytes;
-    auto count = [&](mt_call_kind kind) {
-        auto found = process.calls.find(kind);
-        return found == process.calls.end() ? 0 : found->second.count;
-    };
-    arenas.created = count(MT_KIND_ARENA_MMAP);
-    arenas.released = count(MT_KIND_ARENA_MUNMAP);
+    arenas.places = sum_arenas(data, codes);
+    for (const auto &[place, sum] : arenas.places) {
+        arenas.created += sum.created;
+        arenas.released += sum.released;
+    }
     if (account.opened_by == MT_OPENED_BY_EXEC) {
         arenas.start = 0;
         arenas.end = arenas.created - std::min(arenas.created, arenas.released);
@@ -116,7 +116,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     std::stable_sort(process.returns.begin(), process.returns.end(),
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
     process.calls = sum_calls(data, page_bytes);
-    process.arenas = build_arenas(process, account);
+    process.arenas = build_arenas(data, session.codes());
     return process;
 }
 

@@ -54,6 +54,7 @@ struct ReportArenas {
     std::optional<uint64_t> end;
     uint64_t created = 0;
     uint64_t released = 0;
+    std::map<Place, ArenaSum> places;
 };
 
 struct ReportProcess {

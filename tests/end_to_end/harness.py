@@ -1,0 +1,168 @@
+"""What the root tests share: running memtrace on real processes, and reading its reports."""
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+WORKLOADS = os.path.join(ROOT, "tests", "workloads")
+DEEPCOPY = os.path.join(ROOT, "scripts", "workloads", "deepcopy.py")
+SCHEMA = os.path.join(ROOT, "docs", "report.schema.json")
+MEMTRACE = os.environ.get("MEMTRACE", os.path.join(ROOT, "build", "memtrace"))
+PYTHON = "/usr/bin/python3.11"
+MIB = 1 << 20
+# "Below 0.1 % of the peak, or 128 KiB": how far smaps and statm themselves may be apart.
+SLACK = 128 << 10
+
+
+def why_not_here():
+    """Why BPF tests cannot run, or None."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not os.path.exists("/sys/kernel/btf/vmlinux"):
+        return "this kernel has no BTF"
+    probe = subprocess.run([MEMTRACE, "run", "-q", "-o", "/dev/null", "--", "/bin/true"], capture_output=True, text=True)
+    return None if probe.returncode == 0 else "memtrace does not run here: " + probe.stderr.strip()
+
+
+class RootTest(unittest.TestCase):
+    """Skips where the machine forbids BPF; in CI that is a failure."""
+
+    @classmethod
+    def setUpClass(cls):
+        reason = why_not_here()
+        if reason and os.environ.get("CI"):
+            raise AssertionError("under CI every root test must run: " + reason)
+        if reason:
+            raise unittest.SkipTest(reason)
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.scratch = scratch.name
+
+    def path(self, name):
+        return os.path.join(self.scratch, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+        return self.path(name)
+
+    def start(self, *command, **options):
+        """A process that is killed, by its pid, when the test ends."""
+        process = subprocess.Popen(command, **options)
+        self.addCleanup(end, process)
+        return process
+
+    def start_python(self, source, *args, **options):
+        """A Python program; waits until it has printed a line."""
+        process = self.start(options.pop("python", PYTHON), self.write("target.py", source), *args,
+                             stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, **options)
+        process.stdout.readline()
+        return process
+
+    def memtrace(self, *args, check=True, **options):
+        """Runs memtrace; its output and exit status."""
+        done = subprocess.run([MEMTRACE, *args], capture_output=True, text=True, timeout=240, **options)
+        if check:
+            self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def run_report(self, *command, options=(), status=0):
+        """The JSON report of `memtrace run`."""
+        file = self.path("report.json")
+        done = self.memtrace("run", "-q", "--format", "json", "-o", file, *options, "--", *command, check=False)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return load(file)
+
+    def attach(self, *args):
+        """memtrace, attached and tracing."""
+        tracer = self.start(MEMTRACE, "-q", "--format", "json", "-o", self.path("report.json"), *args,
+                            stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: tracer.poll() is not None or is_attached(tracer.pid))
+        return tracer
+
+    def finish(self, tracer, number=signal.SIGINT):
+        """Ends an attached memtrace; its report."""
+        if number and tracer.poll() is None:
+            tracer.send_signal(number)
+        _, errors = tracer.communicate(timeout=60)
+        self.assertEqual(tracer.returncode, 0, errors)
+        return load(self.path("report.json"))
+
+    def assert_conserved(self, report):
+        """The ledger's law, for every process and kind of page."""
+        self.assertEqual(report["lost_events"], 0, report["failures"])
+        self.assertTrue(report["processes"])
+        for process in report["processes"]:
+            rss = process["rss"]
+            parts = process["members"].values()
+            for balance in [rss, *parts]:
+                self.assertEqual(balance["grown_bytes"] - balance["returned_bytes"] + balance["unexplained_bytes"],
+                                 balance["end_bytes"] - balance["start_bytes"])
+                self.assertLessEqual(abs(balance["unexplained_bytes"]), max(rss["peak_bytes"] // 1000, SLACK), process)
+            for key in ("start_bytes", "end_bytes", "grown_bytes", "returned_bytes", "unexplained_bytes"):
+                self.assertEqual(rss[key], sum(part[key] for part in parts))
+            owners = process["owners"]
+            self.assertEqual(sum(owner["grown_bytes"] for owner in owners), rss["grown_bytes"])
+            self.assertEqual(sum(owner["returned_bytes"] for owner in owners), rss["returned_bytes"])
+            self.assertEqual(sum(row["bytes"] for row in process["returns"]), rss["returned_bytes"])
+
+
+def load(file):
+    with open(file) as opened:
+        return json.load(opened)
+
+
+def end(process):
+    if process.poll() is None:
+        process.kill()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            with contextlib.suppress(OSError):
+                stream.close()
+    process.wait()
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("waited for too long")
+        time.sleep(0.01)
+
+
+def is_attached(pid):
+    """Whether this memtrace's hooks are on: the last ones are ten perf events of system call tracepoints."""
+    count = 0
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                count += os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[perf_event]"
+    if count < 10:
+        return False
+    time.sleep(0.3)  # opening the accounts follows at once
+    return True
+
+
+def lines_of(process, file, function):
+    """line number -> row, of one function."""
+    return {row["line"]: row for row in process["lines"]
+            if os.path.basename(row["file"]) == os.path.basename(file) and row["function"] == function}
+
+
+def python_process(report, file):
+    """The process that ran this script."""
+    return next(p for p in report["processes"] if any(file in word for word in p["cmdline"]))
+
+
+def resident_bytes(pid):
+    """Exact: smaps_rollup walks the page tables."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("Rss:"))
