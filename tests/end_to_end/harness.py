@@ -2,6 +2,8 @@
 import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import tempfile
@@ -81,6 +83,21 @@ class RootTest(unittest.TestCase):
         self.assertEqual(done.returncode, status, done.stderr)
         return load(file)
 
+    def memtrace_on_terminal(self, *args, typed=(), status=0):
+        """What memtrace and its command print on a terminal of their own. `typed`: (what to wait for, what to type)."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(MEMTRACE, [MEMTRACE, *args])
+        text, typed = "", list(typed)
+        with contextlib.suppress(OSError):  # the last writer has closed it
+            while piece := os.read(terminal, 4096):
+                text += piece.decode()
+                if typed and typed[0][0] in text:
+                    os.write(terminal, typed.pop(0)[1].encode())
+        os.close(terminal)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), status, text)
+        return re.sub(r"\x1b\[K", "", text)
+
     def attach(self, *args):
         """memtrace, attached and tracing."""
         tracer = self.start(MEMTRACE, "-q", "--format", "json", "-o", self.path("report.json"), *args,
@@ -159,7 +176,7 @@ def lines_of(process, file, function):
 
 def python_process(report, file):
     """The process that ran this script."""
-    return next(p for p in report["processes"] if any(file in word for word in p["cmdline"]))
+    return next(p for p in report["processes"] if p["python"] and any(file in word for word in p["cmdline"]))
 
 
 def resident_bytes(pid):

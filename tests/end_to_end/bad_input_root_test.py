@@ -1,0 +1,150 @@
+"""What cannot be done is said in one sentence, with the right exit status, and nothing is lost."""
+import glob
+import os
+import subprocess
+import unittest
+
+from harness import MEMTRACE, PYTHON, RootTest
+
+OURS, NOT_EXECUTABLE, NOT_FOUND, USAGE = 125, 126, 127, 2
+# Runs the rest of its arguments with bpf(2) answering ENOSYS, as on a kernel without CONFIG_BPF_SYSCALL.
+WITHOUT_BPF = """
+import ctypes, os, struct, sys
+BPF_SYSCALL, ENOSYS = 321, 38
+filter = b"".join(struct.pack("HBBI", *row) for row in [
+    (0x20, 0, 0, 0),                      # load the system call's number
+    (0x15, 0, 1, BPF_SYSCALL),            # is it bpf?
+    (0x06, 0, 0, 0x00050000 | ENOSYS),    # then fail with ENOSYS
+    (0x06, 0, 0, 0x7fff0000)])            # else allow
+buffer = ctypes.create_string_buffer(filter)
+program = struct.pack("HxxxxxxQ", 4, ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0    # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, ctypes.create_string_buffer(program)) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class BadInputTest(RootTest):
+    def refused(self, status, words, *args, prefix=(), **options):
+        """memtrace, run with these arguments, ends with this status and one sentence that has all these words."""
+        done = subprocess.run([*prefix, MEMTRACE, *args], capture_output=True, text=True, timeout=60, **options)
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def sleeper(self):
+        return self.start_python("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
+
+    def test_no_such_process(self):
+        gone = subprocess.Popen(["/bin/true"])
+        gone.wait()
+        self.refused(OURS, ["there is no process", str(gone.pid)], "-p", str(gone.pid))
+
+    def test_not_a_python_process(self):
+        process = self.start("/bin/sleep", "600")
+        self.refused(OURS, [str(process.pid), "sleep", "not a Python process"], "-p", str(process.pid))
+
+    def test_a_kernel_thread_and_a_zombie(self):
+        zombie = subprocess.Popen(["/bin/true"])
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        self.refused(OURS, ["no memory of its own"], "-p", str(zombie.pid))
+        zombie.wait()
+        self.refused(OURS, ["kernel thread"], "-p", "2")
+
+    def test_not_ours_to_trace(self):
+        target = self.sleeper()
+        without = ["setpriv", "--inh-caps", "-all", "--bounding-set", "-sys_ptrace", "--reuid", "0"]
+        self.refused(OURS, ["cap_sys_ptrace"], "-p", str(target.pid), prefix=without)
+
+    def test_not_root(self):
+        target = self.sleeper()
+        nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        copied = self.path("memtrace")
+        os.chmod(self.scratch, 0o755)
+        subprocess.run(["cp", MEMTRACE, copied], check=True)
+        for args in (["-p", str(target.pid)], ["run", "--", "/bin/true"]):
+            done = subprocess.run([*nobody, copied, *args], capture_output=True, text=True)
+            self.assertEqual(done.returncode, OURS)
+            for word in ("cap_bpf", "cap_perfmon", "cap_sys_ptrace", "sudo"):
+                self.assertIn(word, done.stderr)
+
+    def test_a_kernel_without_btf(self):
+        hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
+        self.refused(OURS, ["no BTF", "CONFIG_DEBUG_INFO_BTF"], "run", "--", "/bin/true", prefix=hidden)
+
+    def test_a_kernel_without_bpf(self):
+        script = self.write("without_bpf.py", WITHOUT_BPF)
+        self.refused(OURS, ["no bpf system call", "CONFIG_BPF_SYSCALL"], "run", "--", "/bin/true", prefix=[PYTHON, script])
+
+    def test_an_unsupported_python(self):
+        # Any interpreter whose layout is not known: page accounting goes on, lines are withheld.
+        others = [path for path in glob.glob(os.path.expanduser("~/.pyenv/versions/*/bin/python"))
+                  if "/3.11" not in path]
+        program = self.write("grow.py", "x = bytearray(20 << 20)\nx[::4096] = bytes(len(x[::4096]))\n")
+        if not others:
+            # A 3.11 that claims to be 3.99 is as good: copy Debian's and change Py_Version.
+            others = [self.claiming_another_version()]
+        report = self.run_report(others[-1], program)
+        self.assert_conserved(report)
+        process = next(p for p in report["processes"] if p["python"])
+        self.assertIn("does not know the memory layout", process["python"]["refusal"])
+        self.assertEqual(process["lines"], [])
+        unknown = next(row for row in process["owners"] if row["owner"] == "[line unknown]")
+        self.assertGreater(unknown["grown_bytes"], 19 << 20)
+
+    def test_a_python_that_contradicts_its_version(self):
+        report = self.run_report(self.claiming_another_version(), "-c", "x = bytearray(20 << 20)")
+        process = next(p for p in report["processes"] if p["python"])
+        self.assertIn("3.99", process["python"]["version"])
+        self.assertEqual(process["lines"], [])
+
+    def claiming_another_version(self):
+        """A copy of Debian's python3.11 whose Py_Version says 3.99."""
+        with open(PYTHON, "rb") as file:
+            image = bytearray(file.read())
+        version = next(i for i in range(0, len(image) - 8, 8) if image[i + 1:i + 8] == b"\x02\x0b\x03\0\0\0\0")
+        image[version + 2] = 99
+        copy = self.path("python3.99")
+        with open(copy, "wb") as file:
+            file.write(image)
+        os.chmod(copy, 0o755)
+        return copy
+
+    def test_commands_that_cannot_run(self):
+        self.refused(NOT_FOUND, ["no command 'no-such-command-here'"], "run", "--", "no-such-command-here")
+        plain = self.write("plain.txt", "not a program\n")
+        self.refused(NOT_EXECUTABLE, ["cannot be executed", "Permission denied"], "run", "--", plain)
+
+    def test_output_that_cannot_be_written(self):
+        marker = self.path("marker")
+        for output in ("/no/such/folder/report", self.scratch):
+            self.refused(OURS, ["cannot write the report to"], "run", "-o", output, "--", "/bin/touch", marker)
+        self.assertFalse(os.path.exists(marker), "the command must not have run")
+        target = self.sleeper()
+        self.refused(OURS, ["cannot write the report to"], "-p", str(target.pid), "-o", "/no/such/folder/report")
+
+    def test_absurd_durations(self):
+        for duration in ("0", "-3", "nan", "inf", "1e12", "soon", "5s", ""):
+            with self.subTest(duration=duration):
+                self.refused(USAGE, ["-d"], "-p", "1", f"-d{duration}" if duration else "-d")
+
+    def test_usage(self):
+        for args, words in ((["run"], ["no command to run"]), ([], ["nothing to trace"]), (["-p", "0"], ["--pid"]),
+                            (["-p", "x"], ["--pid"]), (["--format", "xml", "-p", "1"], ["--format"]),
+                            (["-p", "1", "--", "ls"], ["memtrace run"]), (["-p", "1", "run", "--", "ls"], ["run"]),
+                            (["run", "-x", "--", "ls"], ["-x"])):
+            with self.subTest(args=args):
+                self.refused(USAGE, words, *args)
+
+    def test_help_is_not_an_error(self):
+        for args in (["--help"], ["run", "--help"], ["--version"]):
+            done = self.memtrace(*args)
+            self.assertIn("memtrace", done.stdout.lower())
+            self.assertEqual(done.stderr, "")
+
+
+if __name__ == "__main__":
+    unittest.main()
