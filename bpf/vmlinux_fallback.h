@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* The few kernel types that the BPF programs name, for building on a machine whose kernel has no BTF. Offsets do not
+ * matter: each access is relocated by libbpf to the kernel that the programs run on (preserve_access_index). Types and
+ * field names are the kernel's own. */
+#ifndef MEMTRACE_VMLINUX_FALLBACK_H
+#define MEMTRACE_VMLINUX_FALLBACK_H
+
+#include <linux/types.h>
+
+typedef _Bool bool;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s32 s32;
+typedef __s64 s64;
+typedef int pid_t;
+
+enum bpf_map_type {
+    BPF_MAP_TYPE_HASH = 1,
+    BPF_MAP_TYPE_ARRAY = 2,
+    BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+    BPF_MAP_TYPE_LRU_HASH = 9,
+    BPF_MAP_TYPE_QUEUE = 22,
+    BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_F_MMAPABLE = 1 << 10 };
+enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
+enum { BPF_RB_AVAIL_DATA = 0 };
+enum bpf_func_id { BPF_FUNC_task_pt_regs = 175 };
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+    int counter;
+} atomic_t;
+typedef struct {
+    long counter;
+} atomic_long_t;
+
+struct mm_struct {
+    atomic_t mm_users;
+    unsigned long brk;
+    unsigned long arg_start, arg_end;
+};
+
+struct thread_struct {
+#if defined(__TARGET_ARCH_x86)
+    unsigned long fsbase;
+#else
+    struct {
+        unsigned long tp_value;
+    } uw;
+#endif
+};
+
+struct signal_struct {
+    atomic_t live;
+};
+
+struct task_struct {
+    unsigned int flags;
+    pid_t pid, tgid;
+    struct mm_struct *mm;
+    struct signal_struct *signal;
+    struct thread_struct thread;
+};
+
+struct bpf_array {
+    void **pptrs;
+};
+
+struct pt_regs {
+    unsigned long sp;
+};
+struct user_pt_regs {
+    __u64 sp;
+};
+
+struct trace_entry {
+    unsigned short type;
+    unsigned char flags;
+    unsigned char preempt_count;
+    int pid;
+};
+struct trace_event_raw_sys_enter {
+    struct trace_entry ent;
+    long id;
+    unsigned long args[6];
+};
+struct trace_event_raw_sys_exit {
+    struct trace_entry ent;
+    long id;
+    long ret;
+};
+
+struct bpf_iter_meta;
+struct bpf_iter__task {
+    struct bpf_iter_meta *meta;
+    struct task_struct *task;
+};
+
+#pragma clang attribute pop
+
+#endif

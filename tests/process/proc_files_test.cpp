@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "process/proc_files.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace memtrace {
+namespace {
+
+TEST(ProcFiles, ParsesMappings) {
+    auto mappings = parse_mappings(
+        "00400000-0041f000 r--p 00000000 fe:00 655 /usr/bin/python3.11\n"
+        "7f0000000000-7f0000021000 rw-p 00000000 00:00 0 \n"
+        "7f1000000000-7f1000001000 r-xp 00002000 fe:00 9    /opt/a name (deleted)\n"
+        "nonsense\n");
+    ASSERT_EQ(mappings.size(), 3u);
+    EXPECT_EQ(mappings[0].start, 0x400000u);
+    EXPECT_EQ(mappings[0].end, 0x41f000u);
+    EXPECT_EQ(mappings[0].inode, 655u);
+    EXPECT_EQ(mappings[0].path, "/usr/bin/python3.11");
+    EXPECT_EQ(mappings[0].map_file(42), "/proc/42/map_files/400000-41f000");
+    EXPECT_EQ(mappings[1].path, "");
+    EXPECT_EQ(mappings[2].permissions, "r-xp");
+    EXPECT_EQ(mappings[2].offset, 0x2000u);
+    EXPECT_EQ(mappings[2].path, "/opt/a name (deleted)");
+}
+
+TEST(ProcFiles, SplitsAtNul) {
+    using Words = std::vector<std::string>;
+    EXPECT_EQ(split_at_nul(std::string("a\0b c\0", 6)), (Words{"a", "b c"}));
+    EXPECT_EQ(split_at_nul(std::string("a\0\0b", 4)), (Words{"a", "", "b"}));
+    EXPECT_EQ(split_at_nul(""), Words{});
+}
+
+TEST(ProcFiles, ReadsThisProcess) {
+    auto mappings = read_mappings(getpid());
+    ASSERT_TRUE(mappings);
+    EXPECT_GT(mappings->size(), 5u);
+    EXPECT_FALSE(read_identity(getpid()).cmdline.empty());
+    EXPECT_TRUE(process_exists(getpid()));
+    EXPECT_TRUE(has_memory(getpid()));
+    EXPECT_FALSE(read_mappings(1 << 30));
+    EXPECT_FALSE(process_exists(1 << 30));
+}
+
+TEST(ProcFiles, ReadsNoMoreThanTheLimit) {
+    EXPECT_EQ(read_whole_file("/dev/zero", 100)->size(), 100u);
+    EXPECT_FALSE(read_whole_file("/no/such/file"));
+}
+
+}  // namespace
+}  // namespace memtrace

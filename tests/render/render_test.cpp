@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "render/render.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace memtrace {
+namespace {
+
+Report small_report() {
+    Report report;
+    report.kernel = "6.18";
+    report.rss_source = "tp_btf/rss_stat";
+    ReportProcess process;
+    process.pid = 42;
+    process.cmdline = {"python3", "app.py"};
+    process.opened_by = "exec";
+    process.closed_by = "exit";
+    process.python = ReportPython{"3.11.2", std::nullopt};
+    process.balances.anonymous = {0, 30 << 20, 40 << 20, 10 << 20};
+    process.owners["python"] = {40 << 20, 10 << 20, 0, 0, 0};
+    ReportFunction function{"/app.py", "f", 1, false, 40 << 20, 8003584, {}};
+    function.lines.push_back({"/app.py", "f", 1, "def f():", std::nullopt});
+    function.lines.push_back({"/app.py", "f", 2, "    del x", LineSum{0, 8003584, 30 << 20, 40 << 20, 1}});
+    process.functions.push_back(function);
+    report.processes.push_back(process);
+    return report;
+}
+
+TEST(Render, MebibytesHaveTwoDecimalsAndNoNegativeZero) {
+    EXPECT_EQ(render_mib(-8003584), "-7.63 MiB");
+    EXPECT_EQ(render_mib(-4096), "0.00 MiB");
+    EXPECT_EQ(render_mib(0), "0.00 MiB");
+}
+
+TEST(Render, TableHasMemoryProfilersColumns) {
+    std::string table = render_table(small_report(), false);
+    EXPECT_NE(table.find("Line #      Mem usage     Increment         Grown      Returned   Line Contents\n"),
+              std::string::npos);
+    EXPECT_NE(table.find("     2      30.00 MiB     -7.63 MiB      0.00 MiB     -7.63 MiB       del x\n"),
+              std::string::npos)
+        << table;
+    EXPECT_NE(table.find("RSS from 0.00 MiB to 30.00 MiB"), std::string::npos);
+}
+
+TEST(Render, LostEventsAreOnTheFirstLineAndNamed) {
+    Report report = small_report();
+    report.lost_events = 3;
+    report.failures["charges_full"] = 3;
+    std::string table = render_table(report, false);
+    EXPECT_NE(table.substr(0, table.find('\n')).find("lost events: 3"), std::string::npos);
+    EXPECT_NE(table.find("charges_full: 3"), std::string::npos);
+}
+
+TEST(Render, CommandLinesCannotObeyTheTerminal) {
+    Report report = small_report();
+    report.processes[0].cmdline = {"python3", "\x1b[2J"};
+    EXPECT_EQ(render_table(report, false).find('\x1b'), std::string::npos);
+}
+
+TEST(Render, JsonKeepsIntegersAndNulls) {
+    auto json = nlohmann::json::parse(render_json(small_report()));
+    auto process = json["processes"][0];
+    EXPECT_EQ(process["rss"]["unexplained_bytes"], 0);
+    EXPECT_EQ(process["lines"].size(), 1u);
+    EXPECT_EQ(process["lines"][0]["returned_bytes"], 8003584);
+    EXPECT_TRUE(process["lines"][0]["occurrences"].is_null());
+    EXPECT_TRUE(process["cgroup"].is_null());
+    EXPECT_TRUE(json["tracer"]["programs"].is_null());
+}
+
+TEST(Render, JsonSurvivesBytesThatAreNoText) {
+    Report report = small_report();
+    report.processes[0].cmdline = {"\xff\xfe"};
+    EXPECT_NO_THROW(nlohmann::json::parse(render_json(report)));
+}
+
+TEST(Render, StatusLine) {
+    Progress progress;
+    progress.elapsed = std::chrono::seconds(12);
+    progress.rss = 5 << 20;
+    EXPECT_EQ(render_status(progress), "12 s | RSS 5.00 MiB | grown 0.00 MiB | returned 0.00 MiB | lost events 0");
+}
+
+}  // namespace
+}  // namespace memtrace
