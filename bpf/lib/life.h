@@ -66,10 +66,11 @@ static __always_inline int mt_on_exec(struct task_struct *task, mt_u32 old_tid)
 static __always_inline int mt_on_exit(struct task_struct *task)
 {
     mt_u32 tid = BPF_CORE_READ(task, pid), tgid = BPF_CORE_READ(task, tgid);
+    /* Also of a process that is not followed: a vfork child has a row while it lives in a followed one's memory. */
+    bpf_map_delete_elem(&threads, &tid);
     struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
     if (!process)
         return 0;
-    bpf_map_delete_elem(&threads, &tid);
     if (BPF_CORE_READ(task, signal, live.counter) > 0)
         return 0; /* other threads go on */
     if (!process->borrowed)

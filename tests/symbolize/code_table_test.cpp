@@ -16,7 +16,7 @@ TEST(CodeTable, ResolvesAStackToLines) {
     ASSERT_TRUE(
         codes.add_code(code_record(1, 200, "/a.py", "<module>", 0, one_line_an_instruction(5)), layout_3_11(), memory));
     ASSERT_TRUE(codes.add_stack(stack_record(1, 7, {{100, 2}, {200, 4}})));
-    auto frames = codes.resolve(1, 7);
+    const auto *frames = codes.resolve(1, 7);
     ASSERT_TRUE(frames);
     ASSERT_EQ(frames->size(), 2u);
     EXPECT_EQ((*frames)[0].code->function, "f");

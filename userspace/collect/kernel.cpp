@@ -76,6 +76,15 @@ void require_permissions() {
 }
 
 void require_bpf() {
+    // The BPF programs see the host's process numbers. 0xeffffffc is its PID namespace (PROC_PID_INIT_INO,
+    // linux/proc_ns.h).
+    char name[64];
+    ssize_t n = readlink("/proc/self/ns/pid", name, sizeof(name));
+    if (n > 0 && std::string(name, static_cast<size_t>(n)) != fmt::format("pid:[{}]", 0xeffffffcu))
+        fail(
+            "memtrace runs inside a container's PID namespace, and must run in the host's: there it sees the "
+            "container's "
+            "processes too");
     if (access(kBtfPath, R_OK) != 0)
         fail(
             "this kernel ({}) offers no BTF at {}: memtrace needs a kernel built with CONFIG_DEBUG_INFO_BTF, as those "

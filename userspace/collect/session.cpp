@@ -16,6 +16,7 @@ using namespace std::chrono_literals;
 // Closed accounts are taken out of the kernel's maps when this many wait, so that a program that starts thousands of
 // short processes never runs out of slots.
 constexpr size_t kCollectAt = 64;
+constexpr size_t kMaxSourceRoots = 200;
 // A charge may be on its way on another CPU while its account is being closed.
 constexpr uint64_t kSettleNs = 50'000'000;
 
@@ -30,13 +31,20 @@ uint64_t monotonic_ns() {
 Session::Session(RssSource source, bool follow_children) : tracer_(source, follow_children) {}
 
 bool Session::follow(int pid, const FoundPython &python) {
-    ProcessDetails details{read_identity(pid), python, SourceFiles(pid)};
+    ProcessDetails details{read_identity(pid), python, open_sources(pid)};
     if (!tracer_.follow(pid, python.runtime))
         return false;
     for (const mt_account &account : tracer_.accounts())
         if (account.tgid == static_cast<uint32_t>(pid))
             details_[account.id] = std::move(details);
     return true;
+}
+
+// Each holds two files open, and our limit is our children's too.
+std::shared_ptr<SourceFiles> Session::open_sources(int pid) {
+    if (++source_roots_ > kMaxSourceRoots)
+        return nullptr;
+    return std::make_shared<SourceFiles>(pid);
 }
 
 void Session::tick() {
@@ -76,17 +84,17 @@ void Session::look_at_new_accounts() {
             continue;
         ProcessDetails &details = details_[account.id];
         auto pid = static_cast<int>(account.tgid);
-        if (account.state == MT_ACCOUNT_OPEN) {
+        if (account.state == MT_ACCOUNT_OPEN)
             details.identity = read_identity(pid);
-            details.sources = SourceFiles(pid);
-        }
         // What exec laid out is right even when the process has gone, or has execed again.
         if (account.args_length && account.args_length <= MT_ARGS_BYTES &&
             (account.state != MT_ACCOUNT_OPEN || details.identity.cmdline.empty()))
             details.identity.cmdline = split_at_nul(std::string(account.args, account.args_length));
         auto parent = details_.find(account.parent);
-        if (account.opened_by == MT_OPENED_BY_FORK && parent != details_.end())
+        if (account.opened_by == MT_OPENED_BY_FORK && parent != details_.end()) {
             details.python = parent->second.python;
+            details.sources = parent->second.sources;
+        }
         if (account.python.state == MT_PYTHON_PENDING && account.state == MT_ACCOUNT_OPEN)
             searching_[account.id] = {Clock::now(), Clock::now()};
     }
@@ -110,6 +118,7 @@ void Session::search_interpreters() {
         auto python = find_python(static_cast<int>(account->tgid));
         if (python && tracer_.set_python(id, python->runtime)) {
             details_[id].python = std::move(python);
+            details_[id].sources = open_sources(static_cast<int>(account->tgid));
             it = searching_.erase(it);
             continue;
         }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -24,7 +25,8 @@ namespace memtrace {
 struct ProcessDetails {
     ProcessIdentity identity;
     std::optional<FoundPython> python;
-    SourceFiles sources;
+    // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
+    std::shared_ptr<SourceFiles> sources;
 };
 
 // What the status line shows. Bytes; all processes together.
@@ -86,6 +88,7 @@ class Session {
     void look_at_new_accounts();
     void search_interpreters();
     void collect_closed();
+    std::shared_ptr<SourceFiles> open_sources(int pid);
 
     Tracer tracer_;
     CodeTable codes_;
@@ -99,6 +102,7 @@ class Session {
     std::map<uint32_t, Search> searching_;  // accounts whose interpreter is not found yet
     std::vector<AccountData> collected_;
     uint64_t malformed_records_ = 0;
+    size_t source_roots_ = 0;
 };
 
 }  // namespace memtrace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 namespace memtrace {
 
@@ -54,7 +55,7 @@ std::string owner_name(unsigned owner) {
 // The innermost frame of a charge or call, or its owner's name. A frame without a line is a place with line 0.
 Place place_of(uint32_t account, unsigned owner, uint64_t stack, const CodeTable &codes) {
     Place place;
-    auto frames = owner == MT_OWNER_STACK ? codes.resolve(account, stack) : std::nullopt;
+    const auto *frames = owner == MT_OWNER_STACK ? codes.resolve(account, stack) : nullptr;
     if (!frames || frames->empty()) {
         place.owner = owner_name(owner);
         return place;
@@ -85,22 +86,22 @@ const char *how_name(const mt_charge_key &key) {
     }
 }
 
-// The kinds of successful calls that a charge made within `call` may have come from.
-bool same_call(unsigned call, unsigned kind) {
+// The call that a kind of successful call is counted under; arenas are counted as mmap and munmap already.
+mt_call call_of(unsigned kind) {
     switch (kind) {
         case MT_KIND_BRK_GROW:
         case MT_KIND_BRK_SHRINK:
-            return call == MT_CALL_BRK;
+            return MT_CALL_BRK;
         case MT_KIND_MMAP:
-            return call == MT_CALL_MMAP;
+            return MT_CALL_MMAP;
         case MT_KIND_MUNMAP:
-            return call == MT_CALL_MUNMAP;
+            return MT_CALL_MUNMAP;
         case MT_KIND_MREMAP:
-            return call == MT_CALL_MREMAP;
+            return MT_CALL_MREMAP;
         case MT_KIND_MADVISE:
-            return call == MT_CALL_MADVISE;
+            return MT_CALL_MADVISE;
         default:
-            return false;  // arenas are counted as mmap and munmap already
+            return MT_CALL_NONE;
     }
 }
 
@@ -141,7 +142,7 @@ std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &c
     for (const auto &[key, charge] : data.charges) {
         if (key.owner != MT_OWNER_STACK)
             continue;
-        auto frames = codes.resolve(key.account, key.stack);
+        const auto *frames = codes.resolve(key.account, key.stack);
         if (!frames)
             continue;
         std::set<LineKey> once;
@@ -168,6 +169,11 @@ std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTab
 
 std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData &data, const CodeTable &codes,
                                                                int64_t page_bytes) {
+    using CallKey = std::tuple<uint64_t, unsigned, unsigned>;  // stack, owner, call
+    std::map<CallKey, uint64_t> calls;
+    for (const auto &[key, sum] : data.calls)
+        if (call_of(key.kind) != MT_CALL_NONE)
+            calls[{key.stack, key.owner, call_of(key.kind)}] += sum.count;
     std::map<std::pair<std::string, Place>, ReturnSum> returns;
     for (const auto &[key, charge] : data.charges) {
         int64_t bytes = returned_pages(charge) * page_bytes;
@@ -175,13 +181,10 @@ std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData
             continue;
         ReturnSum &sum = returns[{how_name(key), place_of(key.account, key.owner, key.stack, codes)}];
         sum.bytes += bytes;
-        if (key.call == MT_CALL_NONE || key.owner == MT_OWNER_RECLAIM) {
+        if (key.call == MT_CALL_NONE || key.owner == MT_OWNER_RECLAIM)
             sum.count += charge.events;
-            continue;
-        }
-        for (const auto &[call, total] : data.calls)
-            if (call.stack == key.stack && call.owner == key.owner && same_call(key.call, call.kind))
-                sum.count += total.count;
+        else if (auto found = calls.find({key.stack, key.owner, key.call}); found != calls.end())
+            sum.count += found->second;
     }
     return returns;
 }

@@ -35,7 +35,7 @@ bool is_of_the_interpreter(const std::string &file) {
            file.find("/site-packages/") != std::string::npos || file.find("/dist-packages/") != std::string::npos;
 }
 
-std::vector<ReportFunction> build_functions(const AccountData &data, const CodeTable &codes, SourceFiles &sources,
+std::vector<ReportFunction> build_functions(const AccountData &data, const CodeTable &codes, SourceFiles *sources,
                                             const ReportFilter &filter, int64_t page_bytes) {
     std::map<LineKey, const CodeObject *> objects;
     auto sums = sum_lines(data, codes, page_bytes, &objects);
@@ -54,7 +54,8 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
         if (all.size() <= kMaxWholeFunction && code->function != "<module>")
             numbers.insert(all.begin(), all.end());
         for (int number : numbers) {
-            ReportLine line{key.file, key.function, number, sources.line(key.file, number), std::nullopt};
+            ReportLine line{key.file, key.function, number, sources ? sources->line(key.file, number) : std::nullopt,
+                            std::nullopt};
             auto sum = sums.find({key.file, key.function, key.first_line, number});
             if (sum != sums.end()) {
                 line.sum = sum->second;
@@ -109,7 +110,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     }
     process.balances = balance(data, page_bytes);
     process.peak_bytes = account.peak_rss * page_bytes;
-    process.functions = build_functions(data, session.codes(), details.sources, filter, page_bytes);
+    process.functions = build_functions(data, session.codes(), details.sources.get(), filter, page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_returns(data, session.codes(), page_bytes))
         process.returns.push_back({key.first, key.second, sum});

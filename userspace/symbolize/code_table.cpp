@@ -96,10 +96,13 @@ bool CodeTable::add_stack(std::span<const uint8_t> bytes) {
     return true;
 }
 
-std::optional<std::vector<Location>> CodeTable::resolve(uint32_t account, uint64_t stack) const {
+const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack) const {
+    auto known = resolved_.find({account, stack});
+    if (known != resolved_.end())
+        return &known->second;
     auto found = stacks_.find({account, stack});
     if (found == stacks_.end())
-        return std::nullopt;
+        return nullptr;
     std::vector<Location> locations;
     locations.reserve(found->second.size());
     for (const mt_frame &frame : found->second) {
@@ -110,7 +113,7 @@ std::optional<std::vector<Location>> CodeTable::resolve(uint32_t account, uint64
             locations.push_back(
                 {code->second.get(), line_at(code->second->linetable, code->second->first_line, frame.instruction)});
     }
-    return locations;
+    return &resolved_.emplace(StackKey{account, stack}, std::move(locations)).first->second;
 }
 
 }  // namespace memtrace

@@ -41,8 +41,8 @@ class CodeTable {
     bool add_stack(std::span<const uint8_t> record);
 
     // The stack's frames, innermost first; null when it never arrived. A frame whose code object never arrived is
-    // given as one of file "?".
-    std::optional<std::vector<Location>> resolve(uint32_t account, uint64_t stack) const;
+    // given as one of file "?". Owned by the table. A stack is resolved once: ask when all code objects have arrived.
+    const std::vector<Location> *resolve(uint32_t account, uint64_t stack) const;
 
     // Code objects with a part that could not be read.
     uint64_t incomplete() const {
@@ -55,6 +55,7 @@ class CodeTable {
 
     std::map<CodeKey, std::unique_ptr<CodeObject>> codes_;
     std::map<StackKey, std::vector<mt_frame>> stacks_;
+    mutable std::map<StackKey, std::vector<Location>> resolved_;
     CodeObject unknown_{"?", "?", 0, {}};
     uint64_t incomplete_ = 0;
 };
