@@ -68,7 +68,7 @@ struct task_struct {
 };
 
 struct bpf_array {
-    void **pptrs;
+    void *pptrs[1]; /* a flexible array in the kernel */
 };
 
 struct pt_regs {

@@ -9,8 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "base/failure.h"
@@ -45,13 +47,14 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
 };
 
 int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
-    char text[1024];
-    vsnprintf(text, sizeof(text), format, arguments);
-    text[strcspn(text, "\n")] = '\0';
-    if (level == LIBBPF_DEBUG)
-        spdlog::trace("libbpf: {}", text);
-    else
-        spdlog::debug("libbpf: {}", text);
+    va_list again;
+    va_copy(again, arguments);
+    std::string text(static_cast<size_t>(std::max(0, vsnprintf(nullptr, 0, format, again))), '\0');
+    va_end(again);
+    vsnprintf(text.data(), text.size() + 1, format, arguments);
+    while (text.ends_with('\n'))
+        text.pop_back();
+    spdlog::log(level == LIBBPF_DEBUG ? spdlog::level::trace : spdlog::level::debug, "{}", text);
     return 0;
 }
 
@@ -83,7 +86,7 @@ std::vector<std::pair<Key, Value>> read_hash(const bpf_map *map) {
 
 Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
     libbpf_set_print(log_libbpf);
-    programs_ = memtrace_bpf__open();
+    programs_.reset(memtrace_bpf__open());
     if (!programs_)
         fail("cannot open the BPF programs: {}", strerror(errno));
     auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
@@ -96,7 +99,7 @@ Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
     bpf_map__set_max_entries(programs_->maps.cpu_shares, MT_SLOTS * cpus);
     bpf_program__set_autoload(programs_->progs.on_rss_stat, source == RssSource::kBtf);
     bpf_program__set_autoload(programs_->progs.on_classic_rss_stat, source == RssSource::kClassic);
-    if (memtrace_bpf__load(programs_))
+    if (memtrace_bpf__load(programs_.get()))
         fail("the kernel ({}) refused the BPF programs: {}; --verbose shows its reasons", kernel_release(),
              strerror(errno));
 
@@ -113,11 +116,11 @@ Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
         static_cast<Tracer *>(self)->handler_({static_cast<const uint8_t *>(data), size});
         return 0;
     };
-    ring_ = ring_buffer__new(bpf_map__fd(programs_->maps.records), receive, this, nullptr);
+    ring_.reset(ring_buffer__new(bpf_map__fd(programs_->maps.records), receive, this, nullptr));
     if (!ring_)
         fail("cannot make the ring buffer: {}", strerror(errno));
 
-    if (memtrace_bpf__attach(programs_))
+    if (memtrace_bpf__attach(programs_.get()))
         fail("cannot attach the BPF programs: {}", strerror(errno));
     for (const TracedCall &traced : kCalls) {
         for (bool leave : {false, true}) {
@@ -126,18 +129,26 @@ Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
             bpf_link *link = bpf_program__attach_tracepoint(program, "syscalls", name.c_str());
             if (!link)
                 fail("cannot attach to the tracepoint syscalls:{}: {}", name, strerror(errno));
-            links_.push_back(link);
+            links_.emplace_back(link);
         }
     }
 }
 
 Tracer::~Tracer() {
-    for (bpf_link *link : links_)
-        bpf_link__destroy(link);
-    ring_buffer__free(ring_);
     if (accounts_)
         munmap(accounts_, accounts_bytes_);
-    memtrace_bpf__destroy(programs_);
+}
+
+void Tracer::Destroy::operator()(memtrace_bpf *programs) const {
+    memtrace_bpf__destroy(programs);
+}
+
+void Tracer::Destroy::operator()(ring_buffer *ring) const {
+    ring_buffer__free(ring);
+}
+
+void Tracer::Destroy::operator()(bpf_link *link) const {
+    bpf_link__destroy(link);
 }
 
 void Tracer::run_iterator() {
@@ -176,12 +187,12 @@ void Tracer::stop() {
 }
 
 int Tracer::epoll_fd() const {
-    return ring_buffer__epoll_fd(ring_);
+    return ring_buffer__epoll_fd(ring_.get());
 }
 
 void Tracer::poll(const std::function<void(std::span<const uint8_t>)> &handler) {
     handler_ = handler;
-    ring_buffer__consume(ring_);
+    ring_buffer__consume(ring_.get());
 }
 
 std::vector<mt_account> Tracer::accounts() const {

@@ -81,12 +81,18 @@ class Tracer {
   private:
     void run_iterator();
 
+    struct Destroy {
+        void operator()(memtrace_bpf *programs) const;
+        void operator()(ring_buffer *ring) const;
+        void operator()(bpf_link *link) const;
+    };
+
     RssSource source_;
-    memtrace_bpf *programs_ = nullptr;
-    ring_buffer *ring_ = nullptr;
+    std::unique_ptr<memtrace_bpf, Destroy> programs_;
+    std::unique_ptr<ring_buffer, Destroy> ring_;
     mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
     size_t accounts_bytes_ = 0;
-    std::vector<bpf_link *> links_;
+    std::vector<std::unique_ptr<bpf_link, Destroy>> links_;
     std::function<void(std::span<const uint8_t>)> handler_;
 };
 
