@@ -39,10 +39,23 @@ typedef struct {
     long counter;
 } atomic_long_t;
 
+struct super_block {
+    __u32 s_dev;
+};
+struct inode {
+    unsigned long i_ino;
+    struct super_block *i_sb;
+};
+struct file {
+    struct inode *f_inode;
+};
+
 struct mm_struct {
     atomic_t mm_users;
     unsigned long brk;
+    unsigned long start_code;
     unsigned long arg_start, arg_end;
+    struct file *exe_file;
 };
 
 struct thread_struct {

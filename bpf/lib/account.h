@@ -32,6 +32,8 @@ __noinline mt_u32 mt_open_account(mt_u64 mm, mt_u32 tgid, mt_u32 opened_by, mt_u
     account->sequence = 0;
     account->args_length = 0;
     account->mm_id = 0;
+    account->executable.device = 0;
+    account->executable.inode = 0;
 
     struct mt_account *forked_from = opened_by == MT_OPENED_BY_FORK ? mt_find_account(parent) : 0;
     if (forked_from) {

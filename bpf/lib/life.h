@@ -25,6 +25,24 @@ static __always_inline int mt_on_fork(struct task_struct *parent, struct task_st
     return 0;
 }
 
+/* An executable that is known to hold an interpreter needs no search: its first line is charged right. The kernel keeps
+ * start_code, which is the file's lowest executable address plus the load bias (load_elf_binary, fs/binfmt_elf.c). */
+static __always_inline void mt_recognize_interpreter(struct mt_account *account, struct mm_struct *mm)
+{
+    struct mt_file_id executable = {.device = BPF_CORE_READ(mm, exe_file, f_inode, i_sb, s_dev),
+                                    .inode = BPF_CORE_READ(mm, exe_file, f_inode, i_ino)};
+    account->executable = executable;
+    const struct mt_python *known = bpf_map_lookup_elem(&interpreters, &executable);
+    if (!known)
+        return;
+    mt_u64 bias = BPF_CORE_READ(mm, start_code) - known->text_start;
+    account->python = *known;
+    account->python.runtime += bias;
+    account->python.code_type += bias;
+    account->python.text_start += bias;
+    account->python.text_end += bias;
+}
+
 static __always_inline int mt_on_exec(struct task_struct *task, mt_u32 old_tid)
 {
     mt_u32 tgid = BPF_CORE_READ(task, tgid), tid = BPF_CORE_READ(task, pid);
@@ -58,6 +76,7 @@ static __always_inline int mt_on_exec(struct task_struct *task, mt_u32 old_tid)
         length = MT_ARGS_BYTES;
     if (!bpf_probe_read_user(account->args, length, (void *)from))
         account->args_length = length;
+    mt_recognize_interpreter(account, mm);
     struct mt_record record = {.kind = MT_RECORD_OPENED, .account = id};
     bpf_ringbuf_output(&records, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
     return 0;

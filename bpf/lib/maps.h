@@ -65,6 +65,14 @@ struct {
     __type(value, struct mt_process);
 } processes SEC(".maps");
 
+/* executable -> the interpreter it holds, with addresses as the file has them: known before it execs again */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 256);
+    __type(key, struct mt_file_id);
+    __type(value, struct mt_python);
+} interpreters SEC(".maps");
+
 /* tid -> what is remembered of the thread */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);

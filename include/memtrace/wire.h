@@ -116,6 +116,12 @@ struct mt_python {
     mt_u32 reserved;
 };
 
+/* A file, as the kernel knows it: super block's device ((major << 20) | minor) and inode number. */
+struct mt_file_id {
+    mt_u64 device;
+    mt_u64 inode;
+};
+
 enum mt_account_state {
     MT_ACCOUNT_FREE = 0,
     MT_ACCOUNT_OPEN = 1,
@@ -151,6 +157,7 @@ struct mt_account {
     mt_s64 rss;                     /* running: start + all charges of file, anon and shmem */
     mt_s64 peak_rss;
     mt_u64 sequence; /* counts the changes charged */
+    struct mt_file_id executable; /* of an account opened by exec */
     struct mt_python python;
     char comm[16];
     mt_u32 args_length;

@@ -1,7 +1,6 @@
 """The case that memtrace was born from, checked against memory_profiler on the same interpreter."""
 import os
 import re
-import statistics
 import subprocess
 import unittest
 
@@ -83,8 +82,8 @@ class DeepcopyTest(RootTest):
             # What the function returned is dropped by its caller's line.
             dropped = [row for row in process["returns"] if row["line"] == CALL and row["function"] == "<module>"]
             self.assertGreater(sum(row["bytes"] for row in dropped if row["how"] == "munmap"), 36 * MIB)
-        # 999,743 ints of 32 bytes, 510 to a pool, 63 or 64 pools to an arena: 30.6 to 31.1 arenas, less what was free.
-        self.assertEqual(statistics.median(arenas), 31, arenas)
+        # 999,743 ints of 32 bytes, 510 to a pool, 63 or 64 pools to an arena: 30.6 to 31.1 arenas, less what was free
+        # in the last one before. (The interpreter's own count is compared below.)
         self.assertTrue(set(arenas) <= {30, 31}, arenas)
 
     def test_attached_to_a_process_that_has_run_for_a_while(self):
@@ -106,8 +105,9 @@ class DeepcopyTest(RootTest):
                 for line, (measured, own) in enumerate(zip(ours, truth)):
                     with self.subTest(line=line):
                         self.close_to(measured, own)
-                self.assertGreater(ours[0], 34 * MIB)
                 self.close_to(ours[1], 7.63 * MIB)
+                if threshold:  # else the list may come from the heap's top, where it stays resident
+                    self.assertGreater(ours[0], 34 * MIB)
                 self.close_to(ours[2], -8003584 if threshold else 0)
 
     def test_arenas_are_those_that_the_interpreter_counts(self):

@@ -115,7 +115,7 @@ int run_command(const Options &options) {
     block_signals();
     Child child(options.argv);
     Session session(source_of(options), options.children);
-    session.expect(child.pid());
+    session.expect(child.pid(), options.argv[0]);
     child.release();
 
     int wait_status = 0;

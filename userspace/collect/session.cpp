@@ -4,8 +4,9 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
-#include <set>
+#include <sstream>
 
 namespace memtrace {
 
@@ -34,10 +35,32 @@ bool Session::follow(int pid, const FoundPython &python) {
     ProcessDetails details{read_identity(pid), python, open_sources(pid)};
     if (!tracer_.follow(pid, python.runtime))
         return false;
+    remember(python);
     for (const mt_account &account : tracer_.accounts())
         if (account.tgid == static_cast<uint32_t>(pid))
             details_[account.id] = std::move(details);
     return true;
+}
+
+void Session::remember(const FoundPython &python) {
+    tracer_.remember_interpreter(python.file, python.unrelocated());
+    known_.insert_or_assign({python.file.device, python.file.inode}, python);
+}
+
+void Session::expect(int pid, const std::string &command) {
+    std::string path = command;
+    if (command.find('/') == std::string::npos) {
+        const char *search = getenv("PATH");
+        std::istringstream folders(search ? search : "/bin:/usr/bin");
+        for (std::string folder; std::getline(folders, folder, ':');) {
+            path = (folder.empty() ? "." : folder) + "/" + command;
+            if (access(path.c_str(), X_OK) == 0)
+                break;
+        }
+    }
+    if (auto python = find_python_in_file(path))
+        remember(*python);
+    tracer_.expect(pid);
 }
 
 // Each holds two files open, and our limit is our children's too.
@@ -95,6 +118,11 @@ void Session::look_at_new_accounts() {
             details.python = parent->second.python;
             details.sources = parent->second.sources;
         }
+        auto known = known_.find({account.executable.device, account.executable.inode});
+        if (known != known_.end() && account.python.state != MT_PYTHON_PENDING) {
+            details.python = known->second;
+            details.sources = open_sources(pid);
+        }
         if (account.python.state == MT_PYTHON_PENDING && account.state == MT_ACCOUNT_OPEN)
             searching_[account.id] = {Clock::now(), Clock::now()};
     }
@@ -117,6 +145,7 @@ void Session::search_interpreters() {
         }
         auto python = find_python(static_cast<int>(account->tgid));
         if (python && tracer_.set_python(id, python->runtime)) {
+            remember(*python);
             details_[id].python = std::move(python);
             details_[id].sources = open_sources(static_cast<int>(account->tgid));
             it = searching_.erase(it);

@@ -44,9 +44,8 @@ class Session {
 
     // A live process, already looked at. False when it has gone.
     bool follow(int pid, const FoundPython &python);
-    void expect(int pid) {
-        tracer_.expect(pid);
-    }
+    // A child of ours that will exec `command`, looked up as execvp does.
+    void expect(int pid, const std::string &command);
 
     // One turn of the loop: takes what the kernel sent, looks after new and ended processes.
     void tick();
@@ -89,6 +88,7 @@ class Session {
     void search_interpreters();
     void collect_closed();
     std::shared_ptr<SourceFiles> open_sources(int pid);
+    void remember(const FoundPython &python);
 
     Tracer tracer_;
     CodeTable codes_;
@@ -99,7 +99,8 @@ class Session {
         Clock::time_point since;
         Clock::time_point next;
     };
-    std::map<uint32_t, Search> searching_;  // accounts whose interpreter is not found yet
+    std::map<uint32_t, Search> searching_;                        // accounts whose interpreter is not found yet
+    std::map<std::pair<uint64_t, uint64_t>, FoundPython> known_;  // by device and inode of the executable
     std::vector<AccountData> collected_;
     uint64_t malformed_records_ = 0;
     size_t source_roots_ = 0;

@@ -179,6 +179,12 @@ void Tracer::expect(int pid) {
         fail("cannot register process {} with the BPF programs: {}", pid, strerror(errno));
 }
 
+void Tracer::remember_interpreter(const mt_file_id &executable, const mt_python &python) {
+    // A full map costs nothing but the head start.
+    bpf_map__update_elem(programs_->maps.interpreters, &executable, sizeof(executable), &python, sizeof(python),
+                         BPF_ANY);
+}
+
 void Tracer::stop() {
     programs_->bss->mt_stopping = 1;
     programs_->bss->mt_command = MT_COMMAND_CLOSE_ALL;

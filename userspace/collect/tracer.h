@@ -46,6 +46,8 @@ class Tracer {
     bool follow(int pid, const mt_python &python);
     // The account will be opened when this process, a child of ours, execs.
     void expect(int pid);
+    // From now on an exec of this file is known to start this interpreter, whose addresses are as the file has them.
+    void remember_interpreter(const mt_file_id &executable, const mt_python &python);
     // Closes all accounts. The hooks charge nothing from then on; the destructor detaches them, which takes the kernel
     // most of a second.
     void stop();

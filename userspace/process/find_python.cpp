@@ -2,6 +2,8 @@
 #include "process/find_python.h"
 
 #include <fmt/core.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <regex>
@@ -31,16 +33,18 @@ PythonVersion version_from_name(const std::string &path) {
     return {std::stoi(match[1]), std::stoi(match[2]), -1};
 }
 
-std::optional<FoundPython> inspect(const Mapping &first, const ElfImage &image) {
+std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &file, uint64_t bias,
+                                   const ElfImage &image) {
     const auto &symbols = image.symbols;
     if (!symbols.contains("PyCode_Type") ||
         !(symbols.contains("_PyRuntime") || symbols.contains("PyInterpreterState_Head")))
         return std::nullopt;
-    uint64_t bias = image.position_independent ? first.start - image.first_address : 0;
     FoundPython found;
-    found.module_path = first.path;
+    found.module_path = path;
+    found.file = file;
+    found.bias = bias;
     found.runtime.state = MT_PYTHON_UNSUPPORTED;
-    found.version = version_from_name(first.path);
+    found.version = version_from_name(path);
     if (symbols.contains("Py_Version")) {
         // Py_Version is PY_VERSION_HEX: 0x030b02f0 is 3.11.2 final.
         auto hex = symbols.at("Py_Version").value_at<uint32_t>(0);
@@ -94,10 +98,31 @@ std::optional<FoundPython> find_python(int pid) {
         auto image = read_elf_image(mapping.map_file(pid), kSymbols);
         if (!image)
             continue;
-        if (auto found = inspect(mapping, *image))
+        uint64_t bias = image->position_independent ? mapping.start - image->first_address : 0;
+        if (auto found = inspect(mapping.path, {mapping.device, mapping.inode}, bias, *image))
             return found;
     }
     return std::nullopt;
+}
+
+std::optional<FoundPython> find_python_in_file(const std::string &path) {
+    struct stat status;
+    if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode))
+        return std::nullopt;
+    auto image = read_elf_image(path, kSymbols);
+    if (!image)
+        return std::nullopt;
+    mt_file_id file{uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev), status.st_ino};
+    return inspect(path, file, 0, *image);
+}
+
+mt_python FoundPython::unrelocated() const {
+    mt_python python = runtime;
+    python.runtime -= bias;
+    python.code_type -= bias;
+    python.text_start -= bias;
+    python.text_end -= bias;
+    return python;
 }
 
 }  // namespace memtrace

@@ -11,15 +11,22 @@
 namespace memtrace {
 
 struct FoundPython {
-    PythonVersion version;    // micro is -1 when the binary does not tell
+    PythonVersion version;  // micro is -1 when the binary does not tell
+    mt_file_id file{};
+    uint64_t bias = 0;        // of the module in this process: 0 for one found in a file
     std::string module_path;  // the executable or libpython, as /proc/PID/maps names it
     mt_python runtime{};      // state is MT_PYTHON_READY or MT_PYTHON_UNSUPPORTED
     std::string refusal;      // why it is MT_PYTHON_UNSUPPORTED
     std::string version_string() const;
+    // The runtime with addresses as the file has them.
+    mt_python unrelocated() const;
 };
 
 // Looks at the process's mapped files, through /proc/PID/map_files, so that deleted and replaced binaries and other
 // mount namespaces are right. Null when no CPython is mapped, or the process cannot be looked at.
 std::optional<FoundPython> find_python(int pid);
+
+// The interpreter that an executable file holds, before anything runs it. Null when there is none.
+std::optional<FoundPython> find_python_in_file(const std::string &path);
 
 }  // namespace memtrace

@@ -65,7 +65,8 @@ std::vector<Mapping> parse_mappings(const std::string &text) {
         mapping.end = parse_number(take_word(line, ' '), 16);
         mapping.permissions = take_word(line, ' ');
         mapping.offset = parse_number(take_word(line, ' '), 16);
-        take_word(line, ' ');  // device
+        uint64_t major = parse_number(take_word(line, ':'), 16);
+        mapping.device = major << 20 | parse_number(take_word(line, ' '), 16);
         mapping.inode = parse_number(take_word(line, ' '), 10);
         size_t path_at = line.find_first_not_of(' ');
         if (path_at != std::string_view::npos)

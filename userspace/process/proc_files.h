@@ -15,6 +15,7 @@ struct Mapping {
     uint64_t end = 0;
     uint64_t offset = 0;
     std::string permissions;  // "r-xp"
+    uint64_t device = 0;      // (major << 20) | minor, as the kernel's own dev_t
     uint64_t inode = 0;
     std::string path;  // as the kernel prints it; may end in " (deleted)"
 
