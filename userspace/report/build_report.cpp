@@ -30,20 +30,23 @@ bool matches(const ReportFilter &filter, const LineKey &function) {
            (filter.files.empty() || std::any_of(filter.files.begin(), filter.files.end(), file_fits));
 }
 
-bool is_of_the_interpreter(const std::string &file) {
-    return file.starts_with("<frozen ") || file.find("/lib/python") != std::string::npos ||
-           file.find("/site-packages/") != std::string::npos || file.find("/dist-packages/") != std::string::npos;
+// "<string>" is a program's own when it was given with -c; else it is what a library made up and compiled.
+bool is_of_the_interpreter(const std::string &file, bool command_given) {
+    return (file.starts_with('<') && !(command_given && file == "<string>") && file != "<stdin>") ||
+           file.find("/lib/python") != std::string::npos || file.find("/site-packages/") != std::string::npos ||
+           file.find("/dist-packages/") != std::string::npos;
 }
 
 std::vector<ReportFunction> build_functions(const AccountData &data, const CodeTable &codes, SourceFiles *sources,
-                                            const ReportFilter &filter, int64_t page_bytes) {
+                                            const ReportFilter &filter, bool command_given, int64_t page_bytes) {
     std::map<LineKey, const CodeObject *> objects;
     auto sums = sum_lines(data, codes, page_bytes, &objects);
     std::vector<ReportFunction> functions;
     for (const auto &[key, code] : objects) {
         if (!matches(filter, key))
             continue;
-        ReportFunction function{key.file, key.function, key.first_line, is_of_the_interpreter(key.file), 0, 0, {}};
+        ReportFunction function{
+            key.file, key.function, key.first_line, is_of_the_interpreter(key.file, command_given), 0, 0, {}};
         std::set<int> numbers;
         auto from = sums.lower_bound({key.file, key.function, key.first_line, 0});
         for (auto it = from; it != sums.end() && it->first.function == key.function && it->first.file == key.file &&
@@ -110,7 +113,9 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     }
     process.balances = balance(data, page_bytes);
     process.peak_bytes = account.peak_rss * page_bytes;
-    process.functions = build_functions(data, session.codes(), details.sources.get(), filter, page_bytes);
+    bool command_given = std::count(process.cmdline.begin(), process.cmdline.end(), "-c") > 0;
+    process.functions =
+        build_functions(data, session.codes(), details.sources.get(), filter, command_given, page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_returns(data, session.codes(), page_bytes))
         process.returns.push_back({key.first, key.second, sum});
