@@ -29,11 +29,13 @@ void add_report_options(CLI::App &app, Options &options, std::string &format) {
         ->capture_default_str();
     app.add_option("-o,--output", options.output, "Write the report to this file.");
     app.add_option("--function", options.filter.functions,
-                   "Report only functions of this name, qualified (Class.method) or not. May be repeated.");
+                   "Report only functions of this name, qualified (Class.method) or not. May be repeated.")
+        ->allow_extra_args(false);
     app.add_option(
-        "--file", options.filter.files,
-        "Report only functions from files that match this pattern, such as 'app/*.py'. With it, functions of "
-        "the standard library are shown too. May be repeated.");
+           "--file", options.filter.files,
+           "Report only functions from files that match this pattern, such as 'app/*.py'. With it, functions of "
+           "the standard library are shown too. May be repeated.")
+        ->allow_extra_args(false);
     app.add_flag("--children,!--no-children", options.children,
                  "Follow processes that are forked while tracing (the default), or do not.");
     app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");
@@ -70,7 +72,9 @@ std::optional<Options> parse_options(int argc, char **argv) {
         "memtrace exits with 0; with 125 when it fails itself, and 2 when it was called wrongly. 'memtrace run' exits "
         "as its "
         "command does, with 127 when there is no such command and 126 when it cannot be executed.");
-    app.add_option("-p,--pid", options.pids, "The process to attach to. May be repeated.")->check(CLI::PositiveNumber);
+    app.add_option("-p,--pid", options.pids, "The process to attach to. May be repeated.")
+        ->check(CLI::PositiveNumber)
+        ->allow_extra_args(false);
     app.add_option("-d,--duration", duration, "Stop and report after this many seconds.");
     add_report_options(app, options, format);
     app.add_option("--rss-source", rss_source,
@@ -80,6 +84,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
         ->capture_default_str();
 
     CLI::App *run = app.add_subcommand("run",
+                                       "memtrace run [OPTIONS] -- COMMAND [ARGUMENTS...]\n"
                                        "Trace a command from its first instruction, and its children. Its input, "
                                        "output, signals and exit status are its "
                                        "own. The report goes to standard error, or to the file given with -o.");

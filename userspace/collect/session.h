@@ -6,14 +6,13 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "collect/account_data.h"
 #include "collect/tracer.h"
-#include "ledger/ledger.h"
 #include "process/find_python.h"
 #include "process/proc_files.h"
 #include "symbolize/code_table.h"

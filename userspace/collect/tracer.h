@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "collect/account_data.h"
 #include "collect/kernel.h"
 #include "memtrace/wire.h"
 
@@ -27,9 +28,6 @@ struct ring_buffer;
 struct bpf_link;
 
 namespace memtrace {
-
-using ChargeRow = std::pair<mt_charge_key, mt_charge>;
-using CallRow = std::pair<mt_call_key, mt_call_sum>;
 
 struct ProgramCost {
     std::string name;

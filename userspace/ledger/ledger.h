@@ -18,17 +18,10 @@
 #include <string>
 #include <vector>
 
-#include "collect/tracer.h"
+#include "collect/account_data.h"
 #include "symbolize/code_table.h"
 
 namespace memtrace {
-
-// All that was collected for one account.
-struct AccountData {
-    mt_account account{};
-    std::vector<ChargeRow> charges;
-    std::vector<CallRow> calls;
-};
 
 struct Balance {
     int64_t start = 0;

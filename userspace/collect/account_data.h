@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel's maps held for one account: the value that collecting ends with, and the ledger begins with.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "memtrace/wire.h"
+
+namespace memtrace {
+
+using ChargeRow = std::pair<mt_charge_key, mt_charge>;
+using CallRow = std::pair<mt_call_key, mt_call_sum>;
+
+struct AccountData {
+    mt_account account{};
+    std::vector<ChargeRow> charges;
+    std::vector<CallRow> calls;
+};
+
+}  // namespace memtrace
