@@ -87,7 +87,8 @@ class DeepcopyTest(RootTest):
         self.assertTrue(set(arenas) <= {30, 31}, arenas)
 
     def test_attached_to_a_process_that_has_run_for_a_while(self):
-        # With malloc's mmap threshold fixed, "del x" returns its 8 MB every time; without, at no time after the first.
+        # With malloc's mmap threshold fixed, every iteration is like the first. Without, lists come from the heap, which
+        # may keep them: then only what the process measures itself is the truth.
         for threshold in ("131072", None):
             environment = dict(os.environ)
             if threshold:
@@ -105,10 +106,10 @@ class DeepcopyTest(RootTest):
                 for line, (measured, own) in enumerate(zip(ours, truth)):
                     with self.subTest(line=line):
                         self.close_to(measured, own)
-                self.close_to(ours[1], 7.63 * MIB)
-                if threshold:  # else the list may come from the heap's top, where it stays resident
+                if threshold:  # else lists may come from what the heap keeps: any of these may then be less, or 0
                     self.assertGreater(ours[0], 34 * MIB)
-                self.close_to(ours[2], -8003584 if threshold else 0)
+                    self.close_to(ours[1], 7.63 * MIB)
+                    self.close_to(ours[2], -8003584)
 
     def test_arenas_are_those_that_the_interpreter_counts(self):
         file = self.write("counted.py", "import sys\nx = list(range(1000000))\ndel x\nsys._debugmallocstats()\n")
