@@ -15,6 +15,13 @@
 #ifndef MEMTRACE_BPF_RSS_H
 #define MEMTRACE_BPF_RSS_H
 
+static __always_inline mt_u64 mt_read_word(mt_u64 address)
+{
+    mt_u64 word = 0;
+    bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
+    return word;
+}
+
 /* Where a per-CPU pointer points on a CPU is the pointer plus that CPU's offset. The kernel's own table of offsets is
  * not in every kallsyms, so it is taken from a per-CPU object that is ours: the scratch map's only row, whose address
  * on each CPU the map gives, and whose per-CPU pointer struct bpf_array holds. */
@@ -23,13 +30,12 @@ static mt_u64 mt_scratch_map = 0;
 static __always_inline void mt_learn_cpu_offsets(void)
 {
     mt_u32 zero = 0;
-    mt_u64 pointer = 0;
     if (mt_scratch_map)
         return;
     /* Addresses go through memory: the verifier allows no arithmetic on what it knows to be a pointer. */
     *(volatile mt_u64 *)&mt_scratch_map = (mt_u64)&scratch;
     mt_u64 map = *(volatile mt_u64 *)&mt_scratch_map;
-    bpf_probe_read_kernel(&pointer, sizeof(pointer), (void *)(map + bpf_core_field_offset(struct bpf_array, pptrs)));
+    mt_u64 pointer = mt_read_word(map + bpf_core_field_offset(struct bpf_array, pptrs));
     for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++) {
         struct mt_scratch *there = bpf_map_lookup_percpu_elem(&scratch, &zero, cpu);
         if (!there)
@@ -79,20 +85,8 @@ static __always_inline mt_u64 mt_counter_address(mt_u64 mm, mt_u32 member)
 
 static __always_inline mt_s64 mt_read_folded(mt_u64 mm, mt_u32 member)
 {
-    mt_s64 count = 0;
-    bpf_probe_read_kernel(&count, sizeof(count),
-                          (void *)(mt_counter_address(mm, member) +
-                                   bpf_core_field_offset(struct percpu_counter___mt, count)));
-    return count;
-}
-
-static __always_inline mt_u64 mt_read_per_cpu_base(mt_u64 mm, mt_u32 member)
-{
-    mt_u64 base = 0;
-    bpf_probe_read_kernel(&base, sizeof(base),
-                          (void *)(mt_counter_address(mm, member) +
-                                   bpf_core_field_offset(struct percpu_counter___mt, counters)));
-    return base;
+    return (mt_s64)mt_read_word(mt_counter_address(mm, member) +
+                                bpf_core_field_offset(struct percpu_counter___mt, count));
 }
 
 static __always_inline mt_s32 mt_read_share(mt_u64 per_cpu_base, mt_u64 cpu_offset)
@@ -104,12 +98,10 @@ static __always_inline mt_s32 mt_read_share(mt_u64 per_cpu_base, mt_u64 cpu_offs
 
 static __always_inline mt_s64 mt_read_atomic_counter(mt_u64 mm, mt_u32 member)
 {
-    mt_s64 pages = 0;
-    if (bpf_core_field_exists(struct mm_struct___before_6_2, rss_stat.count))
-        bpf_probe_read_kernel(&pages, sizeof(pages),
-                              (void *)(mm + bpf_core_field_offset(struct mm_struct___before_6_2, rss_stat) +
-                                       member * sizeof(mt_s64)));
-    return pages;
+    if (!bpf_core_field_exists(struct mm_struct___before_6_2, rss_stat.count))
+        return 0;
+    return (mt_s64)mt_read_word(mm + bpf_core_field_offset(struct mm_struct___before_6_2, rss_stat) +
+                                member * sizeof(mt_s64));
 }
 
 /* What the kernel counts for this member now, all CPUs together; `remember` also makes it the last value seen.
@@ -124,7 +116,8 @@ static __always_inline mt_s64 mt_read_counter(struct mt_account *account, mt_u64
         return pages;
     }
     mt_learn_cpu_offsets();
-    mt_u64 base = mt_read_per_cpu_base(mm, member);
+    mt_u64 base =
+        mt_read_word(mt_counter_address(mm, member) + bpf_core_field_offset(struct percpu_counter___mt, counters));
     mt_s64 sum = 0;
     for (int attempt = 0; attempt < 3; attempt++) {
         mt_s64 folded = mt_read_folded(mm, member);

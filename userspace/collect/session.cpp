@@ -36,9 +36,9 @@ bool Session::follow(int pid, const FoundPython &python) {
     if (!tracer_.follow(pid, python.runtime))
         return false;
     remember(python);
-    for (const mt_account &account : tracer_.accounts())
-        if (account.tgid == static_cast<uint32_t>(pid))
-            details_[account.id] = std::move(details);
+    for (const mt_account *account : tracer_.accounts())
+        if (account->tgid == static_cast<uint32_t>(pid))
+            details_[account->id] = std::move(details);
     return true;
 }
 
@@ -89,7 +89,7 @@ void Session::receive(std::span<const uint8_t> bytes) {
         if (record.kind == MT_RECORD_STACK) {
             good = codes_.add_stack(bytes);
         } else if (record.kind == MT_RECORD_CODE) {
-            auto account = tracer_.account(record.account);
+            const mt_account *account = tracer_.account(record.account);
             if (!account)
                 return;
             ProcessMemory memory(static_cast<int>(account->tgid));
@@ -102,29 +102,32 @@ void Session::receive(std::span<const uint8_t> bytes) {
 }
 
 void Session::look_at_new_accounts() {
-    for (const mt_account &account : tracer_.accounts()) {
-        if (details_.contains(account.id))
+    for (const mt_account *account : tracer_.accounts()) {
+        if (details_.contains(account->id))
             continue;
-        ProcessDetails &details = details_[account.id];
-        auto pid = static_cast<int>(account.tgid);
-        if (account.state == MT_ACCOUNT_OPEN)
+        ProcessDetails &details = details_[account->id];
+        auto pid = static_cast<int>(account->tgid);
+        // Once it has closed, /proc may speak of another process with the same pid.
+        bool lives = account->state == MT_ACCOUNT_OPEN;
+        if (lives)
             details.identity = read_identity(pid);
         // What exec laid out is right even when the process has gone, or has execed again.
-        if (account.args_length && account.args_length <= MT_ARGS_BYTES &&
-            (account.state != MT_ACCOUNT_OPEN || details.identity.cmdline.empty()))
-            details.identity.cmdline = split_at_nul(std::string(account.args, account.args_length));
-        auto parent = details_.find(account.parent);
-        if (account.opened_by == MT_OPENED_BY_FORK && parent != details_.end()) {
+        if (account->args_length && account->args_length <= MT_ARGS_BYTES &&
+            (!lives || details.identity.cmdline.empty()))
+            details.identity.cmdline = split_at_nul(std::string(account->args, account->args_length));
+        auto parent = details_.find(account->parent);
+        if (account->opened_by == MT_OPENED_BY_FORK && parent != details_.end()) {
             details.python = parent->second.python;
             details.sources = parent->second.sources;
         }
-        auto known = known_.find({account.executable.device, account.executable.inode});
-        if (known != known_.end() && account.python.state != MT_PYTHON_PENDING) {
+        bool pending = account->python.state == MT_PYTHON_PENDING;
+        auto known = known_.find({account->executable.device, account->executable.inode});
+        if (known != known_.end() && !pending) {
             details.python = known->second;
-            details.sources = open_sources(pid);
+            details.sources = lives ? open_sources(pid) : nullptr;
         }
-        if (account.python.state == MT_PYTHON_PENDING && account.state == MT_ACCOUNT_OPEN)
-            searching_[account.id] = {Clock::now(), Clock::now()};
+        if (pending && lives)
+            searching_[account->id] = {Clock::now(), Clock::now()};
     }
 }
 
@@ -134,7 +137,7 @@ void Session::search_interpreters() {
     auto now = Clock::now();
     for (auto it = searching_.begin(); it != searching_.end();) {
         auto &[id, search] = *it;
-        auto account = tracer_.account(id);
+        const mt_account *account = tracer_.account(id);
         if (!account || account->state != MT_ACCOUNT_OPEN) {
             it = searching_.erase(it);
             continue;
@@ -156,42 +159,38 @@ void Session::search_interpreters() {
     }
 }
 
-void Session::collect_closed() {
-    std::vector<mt_account> closed;
-    uint64_t now = monotonic_ns();
-    for (const mt_account &account : tracer_.accounts())
-        if (account.state == MT_ACCOUNT_CLOSED && account.closed_ns + kSettleNs < now)
-            closed.push_back(account);
-    if (closed.size() < kCollectAt)
-        return;
+void Session::collect(const std::vector<const mt_account *> &accounts) {
     std::map<uint32_t, AccountData> data;
-    for (const mt_account &account : closed)
-        data[account.id].account = account;
-    std::vector<ChargeRow> charges;
-    std::vector<CallRow> calls;
-    for (const ChargeRow &row : tracer_.read_charges()) {
-        auto found = data.find(row.first.account);
-        if (found == data.end())
-            continue;
-        found->second.charges.push_back(row);
-        charges.push_back(row);
-    }
-    for (const CallRow &row : tracer_.read_calls()) {
-        auto found = data.find(row.first.account);
-        if (found == data.end())
-            continue;
-        found->second.calls.push_back(row);
-        calls.push_back(row);
-    }
-    take_records();  // stacks of these accounts, before their ids are given up
-    tracer_.forget(closed, charges, calls);
+    for (const mt_account *account : accounts)
+        data[account->id].account = *account;
+    auto sort_in = [&data](const auto &rows, auto member) {
+        for (const auto &row : rows)
+            if (auto found = data.find(row.first.account); found != data.end())
+                (found->second.*member).push_back(row);
+    };
+    sort_in(tracer_.read_charges(), &AccountData::charges);
+    sort_in(tracer_.read_calls(), &AccountData::calls);
+    take_records();  // the stacks of these rows
     for (auto &[id, account] : data)
         collected_.push_back(std::move(account));
 }
 
+void Session::collect_closed() {
+    std::vector<const mt_account *> closed;
+    uint64_t now = monotonic_ns();
+    for (const mt_account *account : tracer_.accounts())
+        if (account->state == MT_ACCOUNT_CLOSED && account->closed_ns + kSettleNs < now)
+            closed.push_back(account);
+    if (closed.size() < kCollectAt)
+        return;
+    collect(closed);
+    for (const AccountData &account : std::span(collected_).last(closed.size()))
+        tracer_.forget(account);
+}
+
 bool Session::all_closed() const {
-    for (const mt_account &account : tracer_.accounts())
-        if (account.state == MT_ACCOUNT_OPEN)
+    for (const mt_account *account : tracer_.accounts())
+        if (account->state == MT_ACCOUNT_OPEN)
             return false;
     return true;
 }
@@ -201,15 +200,20 @@ Progress Session::progress() const {
     progress.elapsed = Clock::now() - started_;
     progress.lost_events = tracer_.lost_events();
     int64_t page = getpagesize();
-    for (const mt_account &account : tracer_.accounts())
-        if (account.state == MT_ACCOUNT_OPEN)
-            progress.rss += account.rss * page;
-    for (const auto &[key, charge] : tracer_.read_charges()) {
-        for (int member : {MT_FILE, MT_ANON, MT_SHMEM}) {
-            progress.grown += static_cast<int64_t>(charge.grown[member]) * page;
-            progress.returned += static_cast<int64_t>(charge.returned[member]) * page;
+    for (const mt_account *account : tracer_.accounts())
+        if (account->state == MT_ACCOUNT_OPEN)
+            progress.rss += account->rss * page;
+    auto add = [&progress, page](const std::vector<ChargeRow> &rows) {
+        for (const auto &[key, charge] : rows) {
+            for (int member : {MT_FILE, MT_ANON, MT_SHMEM}) {
+                progress.grown += static_cast<int64_t>(charge.grown[member]) * page;
+                progress.returned += static_cast<int64_t>(charge.returned[member]) * page;
+            }
         }
-    }
+    };
+    add(tracer_.read_charges());
+    for (const AccountData &account : collected_)
+        add(account.charges);
     return progress;
 }
 
@@ -218,16 +222,7 @@ void Session::finish() {
     duration_ = Clock::now() - started_;
     take_records();
     look_at_new_accounts();
-    std::map<uint32_t, AccountData> data;
-    for (const mt_account &account : tracer_.accounts())
-        data[account.id].account = account;
-    for (const ChargeRow &row : tracer_.read_charges())
-        data[row.first.account].charges.push_back(row);
-    for (const CallRow &row : tracer_.read_calls())
-        data[row.first.account].calls.push_back(row);
-    for (auto &[id, account] : data)
-        if (account.account.opened_ns)
-            collected_.push_back(std::move(account));
+    collect(tracer_.accounts());
 }
 
 }  // namespace memtrace

@@ -85,6 +85,7 @@ class Session {
     void receive(std::span<const uint8_t> record);
     void look_at_new_accounts();
     void search_interpreters();
+    void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();
     std::shared_ptr<SourceFiles> open_sources(int pid);
     void remember(const FoundPython &python);

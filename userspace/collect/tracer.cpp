@@ -166,8 +166,8 @@ bool Tracer::follow(int pid, const mt_python &python) {
     programs_->bss->mt_command = MT_COMMAND_OPEN;
     run_iterator();
     programs_->bss->mt_command = MT_COMMAND_NONE;
-    for (const mt_account &account : accounts())
-        if (account.tgid == static_cast<uint32_t>(pid))
+    for (const mt_account *account : accounts())
+        if (account->tgid == static_cast<uint32_t>(pid))
             return true;
     return false;
 }
@@ -201,19 +201,17 @@ void Tracer::poll(const std::function<void(std::span<const uint8_t>)> &handler) 
     ring_buffer__consume(ring_.get());
 }
 
-std::vector<mt_account> Tracer::accounts() const {
-    std::vector<mt_account> used;
+std::vector<const mt_account *> Tracer::accounts() const {
+    std::vector<const mt_account *> used;
     for (uint32_t slot = 0; slot < MT_SLOTS; slot++)
         if (std::atomic_ref(accounts_[slot].state).load(std::memory_order_acquire) != MT_ACCOUNT_FREE)
-            used.push_back(accounts_[slot]);
+            used.push_back(&accounts_[slot]);
     return used;
 }
 
-std::optional<mt_account> Tracer::account(uint32_t id) const {
+const mt_account *Tracer::account(uint32_t id) const {
     const mt_account &row = accounts_[id % MT_SLOTS];
-    if (row.id != id || row.state == MT_ACCOUNT_FREE)
-        return std::nullopt;
-    return row;
+    return row.id == id && row.state != MT_ACCOUNT_FREE ? &row : nullptr;
 }
 
 bool Tracer::set_python(uint32_t account, const mt_python &python) {
@@ -235,17 +233,14 @@ std::vector<CallRow> Tracer::read_calls() const {
     return read_hash<mt_call_key, mt_call_sum>(programs_->maps.calls);
 }
 
-void Tracer::forget(const std::vector<mt_account> &closed, const std::vector<ChargeRow> &charges,
-                    const std::vector<CallRow> &calls) {
-    for (const auto &[key, value] : charges)
+void Tracer::forget(const AccountData &closed) {
+    for (const auto &[key, charge] : closed.charges)
         bpf_map__delete_elem(programs_->maps.charges, &key, sizeof(key), 0);
-    for (const auto &[key, value] : calls)
+    for (const auto &[key, sum] : closed.calls)
         bpf_map__delete_elem(programs_->maps.calls, &key, sizeof(key), 0);
-    for (const mt_account &account : closed) {
-        accounts_[account.id % MT_SLOTS].state = MT_ACCOUNT_FREE;
-        uint32_t next = account.id + MT_SLOTS;
-        bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &next, BPF_ANY);
-    }
+    accounts_[closed.account.id % MT_SLOTS].state = MT_ACCOUNT_FREE;
+    uint32_t next = closed.account.id + MT_SLOTS;
+    bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &next, BPF_ANY);
 }
 
 std::map<std::string, uint64_t> Tracer::failures() const {

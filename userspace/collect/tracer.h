@@ -13,7 +13,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -55,18 +54,18 @@ class Tracer {
     // Hands over every waiting record; the span is valid during the call.
     void poll(const std::function<void(std::span<const uint8_t>)> &handler);
 
-    // A copy of the rows that are in use, open or closed.
-    std::vector<mt_account> accounts() const;
+    // The rows that are in use, open or closed. The kernel goes on changing them; a row is this account's until
+    // forget().
+    std::vector<const mt_account *> accounts() const;
     // The row of this account; null when its slot has been given to another.
-    std::optional<mt_account> account(uint32_t id) const;
+    const mt_account *account(uint32_t id) const;
     // Says where the interpreter of an open account is; false when the account was closed meanwhile.
     bool set_python(uint32_t account, const mt_python &python);
 
     std::vector<ChargeRow> read_charges() const;
     std::vector<CallRow> read_calls() const;
-    // Removes the rows of closed accounts, and lets their slots be used again.
-    void forget(const std::vector<mt_account> &closed, const std::vector<ChargeRow> &charges,
-                const std::vector<CallRow> &calls);
+    // Removes what was read of a closed account, and lets its slot be used again.
+    void forget(const AccountData &closed);
 
     // What was missed, by name; only what is not 0.
     std::map<std::string, uint64_t> failures() const;
