@@ -5,6 +5,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+#include <bpf/usdt.bpf.h>
 
 #include "memtrace/wire.h"
 
@@ -14,6 +15,7 @@
 #include "lib/charge.h"
 #include "lib/account.h"
 #include "lib/thread_state.h"
+#include "lib/line_probe.h"
 #include "lib/walk.h"
 #include "lib/resident.h"
 #include "lib/syscalls.h"
@@ -60,6 +62,13 @@ SEC("tracepoint")
 int leave_call(struct trace_event_raw_sys_exit *event)
 {
     return mt_leave_call(event->ret);
+}
+
+/* Only with the line engine. Userspace attaches it to the processes followed, one by one. */
+SEC("usdt")
+int on_line(struct pt_regs *context)
+{
+    return mt_on_line(context);
 }
 
 SEC("tp_btf/sched_process_fork")

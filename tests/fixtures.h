@@ -99,7 +99,7 @@ inline std::vector<uint8_t> stack_record(uint32_t account, uint64_t stack,
     auto *start = reinterpret_cast<const uint8_t *>(&header);
     std::vector<uint8_t> record(start, start + offsetof(mt_stack_record, frames));
     for (auto [code, instruction] : frames) {
-        mt_frame frame{code, code + 1, 2 * instruction};
+        mt_frame frame{code, code + 1, static_cast<int32_t>(2 * instruction), 0};
         auto *bytes = reinterpret_cast<const uint8_t *>(&frame);
         record.insert(record.end(), bytes, bytes + sizeof(frame));
     }

@@ -17,6 +17,9 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
     return BPF_CORE_READ(regs, sp);
 }
 
+/* What a uprobe's context has of struct pt_regs, in 8-byte words: all 21. */
+#define MT_PROBE_REGISTERS_BYTES (21 * 8)
+
 #elif defined(__TARGET_ARCH_arm64)
 
 /* struct pthread ends where the thread pointer points. Its size is glibc's: 0x740 in 2.36 (Debian 12). */
@@ -30,8 +33,14 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
     return BPF_CORE_READ((struct user_pt_regs *)regs, sp);
 }
 
+/* regs[0] to regs[30], and sp. */
+#define MT_PROBE_REGISTERS_BYTES (32 * 8)
+
 #else
 #error "memtrace knows x86 and arm64: add the architecture here"
 #endif
+
+/* Room for either; a power of two. */
+#define MT_PROBE_REGISTERS 32
 
 #endif

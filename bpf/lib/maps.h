@@ -11,11 +11,14 @@ const volatile mt_u8 mt_classic = 0; /* 1: kmem:rss_stat is attached in place of
 const volatile mt_u32 mt_call_numbers[MT_CALLS] = {}; /* enum mt_call -> system call number */
 const volatile mt_u8 mt_follow_children = 1;  /* open accounts for forked children */
 
+const volatile mt_u8 mt_line_engine = 0;      /* 1: python:line is attached */
+
 /* What the task iterator is asked to do, set by userspace before it reads the iterator. */
 mt_u32 mt_command = MT_COMMAND_NONE;
 mt_u32 mt_command_tgid = 0;
 struct mt_python mt_command_python = {};
 mt_u32 mt_stopping = 0; /* 1: open no more accounts */
+mt_u32 mt_line_count = 0; /* lines met by the line engine */
 
 /* account slot -> account */
 struct {
@@ -112,6 +115,26 @@ struct {
     __type(key, struct mt_code_key);
     __type(value, mt_u8);
 } published_codes SEC(".maps");
+
+/* The line engine's */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 131072);
+    __type(key, struct mt_line_key);
+    __type(value, struct mt_line_row);
+} lines SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, struct mt_line_thread);
+} line_threads SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, MT_SITES);
+    __type(key, mt_u32);
+    __type(value, struct mt_line_site);
+} line_sites SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);

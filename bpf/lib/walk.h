@@ -178,9 +178,11 @@ __noinline int mt_walk_frame(mt_u32 account_id, mt_u32 i)
     mt_u64 code = *(mt_u64 *)bytes;
     mt_u64 instr = *(mt_u64 *)(bytes + (instr_at & 127));
     s->walk.frames[i].code = code;
-    s->walk.frames[i].instruction = instr - code - python->code_instructions;
+    mt_s64 instruction = instr - code - python->code_instructions;
+    s->walk.frames[i].instruction = instruction == (mt_s32)instruction ? instruction : -1;
+    s->walk.frames[i].line = mt_line_of_frame(frame);
     s->walk.frame_count = i + 1;
-    s->chain = mt_mix(mt_mix(s->chain, frame), instr);
+    s->chain = mt_mix(mt_mix(s->chain, frame), instr + ((mt_u64)s->walk.frames[i].line << 48));
     s->frame = *(mt_u64 *)(bytes + (previous_at & 127));
     return 0;
 }
@@ -217,7 +219,8 @@ __noinline int mt_name_frame(mt_u32 account_id, mt_u32 i)
     }
     mt_u64 linetable = mt_read_user_u64(code + account->python.code_linetable);
     s->walk.frames[i].linetable = linetable;
-    s->stack = mt_mix(mt_mix(mt_mix(s->stack, code), linetable), s->walk.frames[i].instruction);
+    s->stack = mt_mix(mt_mix(mt_mix(s->stack, code), linetable),
+                      s->walk.frames[i].instruction + ((mt_u64)s->walk.frames[i].line << 32));
     return 0;
 }
 

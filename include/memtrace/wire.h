@@ -73,7 +73,9 @@ enum mt_failure {
     MT_FAIL_NOT_CODE = 6,       /* a frame's code was no code object: these pages are in [line unknown] */
     MT_FAIL_STACK_TOO_DEEP = 7, /* outermost frames left out: outer lines are charged too little */
     MT_FAIL_NO_SCRATCH = 8,     /* the kernel gave no per-CPU buffer */
-    MT_FAILURES = 9,
+    MT_FAIL_LINES_FULL = 9,     /* a hit of the line probe was not counted */
+    MT_FAIL_FRAME_REGISTER = 10, /* a frame was taken from the wrong register; from then on it is read instead */
+    MT_FAILURES = 11,
 };
 
 /* How the bytes of one CPython version are laid out, and where this process keeps its runtime. Written by userspace
@@ -237,11 +239,57 @@ struct mt_process {
     mt_u32 borrowed; /* 1: vfork child that lives in its parent's address space until it execs */
 };
 
+/* The line engine. A line as its probe names it: the addresses of two names that end in NUL, which live as long as the
+ * code object's strings do. */
+struct mt_line_key {
+    mt_u64 file;
+    mt_u64 function;
+    mt_u32 account;
+    mt_s32 line;
+};
+
+struct mt_line_row {
+    mt_u64 hits;
+    mt_u32 id; /* counts from 1 through all accounts */
+    mt_u32 zero;
+};
+
+/* What is remembered of a thread: at which line (mt_line_row.id) each of its frames is. A table with one place a slot,
+ * where a newer frame displaces an older. */
+#define MT_LINE_FRAMES 1024 /* a power of two */
+
+struct mt_line_frame {
+    mt_u64 frame;
+    mt_u32 line;
+    mt_u32 zero;
+};
+
+struct mt_line_thread {
+    mt_u64 hits;
+    mt_u32 account;
+    mt_u32 zero;
+    struct mt_line_frame frames[MT_LINE_FRAMES];
+};
+
+/* Where a build's probe keeps the frame. Row 0 is for builds whose probe is in several places, which may differ. */
+enum mt_site_state { MT_SITE_LEARNING = 0, MT_SITE_LEARNED = 1, MT_SITE_READ_ALWAYS = 2 };
+
+#define MT_SITES 64
+
+struct mt_line_site {
+    mt_u32 state;      /* enum mt_site_state */
+    mt_u32 candidates; /* registers, as bits, that held the frame every time; all set at first */
+    mt_u32 confirmations;
+    mt_u32 frame_register;
+    mt_u64 last_frame;
+};
+
 /* Ring-buffer records. Every one begins with mt_record. */
 enum mt_record_kind {
     MT_RECORD_STACK = 1,
     MT_RECORD_CODE = 2,
     MT_RECORD_OPENED = 3, /* only mt_record: an account was opened by exec, look for its interpreter */
+    MT_RECORD_LINE = 4,
 };
 
 struct mt_record {
@@ -255,7 +303,8 @@ struct mt_record {
 struct mt_frame {
     mt_u64 code;
     mt_u64 linetable;
-    mt_s64 instruction; /* bytes from the code object's first instruction; negative: not started */
+    mt_s32 instruction; /* bytes from the code object's first instruction; negative: not started */
+    mt_u32 line;        /* mt_line_row.id, of the line probe; 0: none */
 };
 
 struct mt_stack_record {
@@ -291,6 +340,14 @@ struct mt_code_record {
     mt_u8 bytes[MT_FILE_BYTES + MT_NAME_BYTES + MT_TABLE_BYTES]; /* file, name, table, one after the other */
 };
 
+struct mt_line_record {
+    struct mt_record record;
+    mt_u32 id;
+    mt_s32 line;
+    char file[MT_FILE_BYTES];     /* UTF-8, ends in NUL */
+    char function[MT_NAME_BYTES]; /* co_name, the same */
+};
+
 struct mt_code_key {
     mt_u64 code;
     mt_u64 linetable;
@@ -303,6 +360,7 @@ MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");
 MT_ASSERT(sizeof(struct mt_thread) == 72, "mt_thread is the same on both sides");
+MT_ASSERT(sizeof(struct mt_line_key) == 24, "mt_line_key has no padding");
 MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
 MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");
 MT_ASSERT(sizeof(struct mt_account) % 8 == 0, "mt_account rows are 8-byte aligned");

@@ -23,7 +23,7 @@ constexpr const char *kDescription =
     "  sudo memtrace -p PID              attach to a process; report when you press Ctrl-C\n"
     "  sudo memtrace run -- python3 X    trace a program from its first instruction\n";
 
-void add_report_options(CLI::App &app, Options &options, std::string &format) {
+void add_report_options(CLI::App &app, Options &options, std::string &format, std::string &engine) {
     app.add_option("--format", format, "How the report is printed: table, for people, or json, for programs.")
         ->check(CLI::IsMember({"table", "json"}))
         ->capture_default_str();
@@ -36,6 +36,12 @@ void add_report_options(CLI::App &app, Options &options, std::string &format) {
            "Report only functions from files that match this pattern, such as 'app/*.py'. With it, functions of "
            "the standard library are shown too. May be repeated.")
         ->allow_extra_args(false);
+    app.add_option("--engine", engine,
+                   "How lines are found: stack, from the interpreter's frames when memory changes, which costs next to "
+                   "nothing; or line, from CPython's own python:line probe, which counts how often each line ran and "
+                   "makes a program run many times slower.")
+        ->check(CLI::IsMember({"stack", "line"}))
+        ->capture_default_str();
     app.add_flag("--children,!--no-children", options.children,
                  "Follow processes that are forked while tracing (the default), or do not.");
     app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");
@@ -64,7 +70,7 @@ double parse_duration(const std::string &text) {
 
 std::optional<Options> parse_options(int argc, char **argv) {
     Options options;
-    std::string format = "table", duration, rss_source = "auto";
+    std::string format = "table", engine = "stack", duration, rss_source = "auto";
     CLI::App app(kDescription, "memtrace");
     app.set_version_flag("--version", std::string("memtrace ") + MEMTRACE_VERSION, "Print the version and exit.");
     app.set_help_flag("-h,--help", "Print this help and exit.");
@@ -76,7 +82,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
         ->check(CLI::PositiveNumber)
         ->allow_extra_args(false);
     app.add_option("-d,--duration", duration, "Stop and report after this many seconds.");
-    add_report_options(app, options, format);
+    add_report_options(app, options, format, engine);
     app.add_option("--rss-source", rss_source,
                    "Which kernel hook tells of resident-set changes: auto, btf (tp_btf/rss_stat) or classic "
                    "(kmem:rss_stat, for kernels before 6.2).")
@@ -89,7 +95,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
                                        "output, signals and exit status are its "
                                        "own. The report goes to standard error, or to the file given with -o.");
     run->set_help_flag("-h,--help", "Print this help and exit.");
-    add_report_options(*run, options, format);
+    add_report_options(*run, options, format, engine);
     run->add_option("--rss-source", rss_source, "As for memtrace itself.")
         ->check(CLI::IsMember({"auto", "btf", "classic"}));
 
@@ -113,6 +119,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
             hint = " (the command to run follows '--')";
         fail_usage("{}{}; see memtrace --help", error.what(), hint);
     }
+    options.engine = engine == "line" ? Engine::kLine : Engine::kStack;
     options.format = format == "json" ? Format::kJson : Format::kTable;
     if (rss_source != "auto")
         options.rss_source = rss_source == "btf" ? RssSource::kBtf : RssSource::kClassic;

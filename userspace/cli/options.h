@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "collect/kernel.h"
+#include "collect/tracer.h"
 #include "report/build_report.h"
 
 namespace memtrace {
@@ -26,6 +27,7 @@ struct Options {
     bool quiet = false;
     bool verbose = false;
     std::optional<RssSource> rss_source;  // null: the best there is
+    Engine engine = Engine::kStack;
 };
 
 // Null when everything was said by --help or --version, which are printed. Throws Failure (kExitUsage).

@@ -11,11 +11,13 @@ namespace memtrace {
 
 using ChargeRow = std::pair<mt_charge_key, mt_charge>;
 using CallRow = std::pair<mt_call_key, mt_call_sum>;
+using LineRow = std::pair<mt_line_key, mt_line_row>;
 
 struct AccountData {
     mt_account account{};
     std::vector<ChargeRow> charges;
     std::vector<CallRow> calls;
+    std::vector<LineRow> lines;  // of the line engine
 };
 
 }  // namespace memtrace

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "collect/session.h"
 
+#include <fmt/core.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <sstream>
 
 namespace memtrace {
@@ -29,7 +31,7 @@ uint64_t monotonic_ns() {
 
 }  // namespace
 
-Session::Session(RssSource source, bool follow_children) : tracer_(source, follow_children) {}
+Session::Session(const TracerSettings &settings) : tracer_(settings) {}
 
 bool Session::follow(int pid, const FoundPython &python) {
     ProcessDetails details{read_identity(pid), python, open_sources(pid)};
@@ -39,6 +41,7 @@ bool Session::follow(int pid, const FoundPython &python) {
     for (const mt_account *account : tracer_.accounts())
         if (account->tgid == static_cast<uint32_t>(pid))
             details_[account->id] = std::move(details);
+    attach_line_probe(pid, python, python.open_path(pid));
     return true;
 }
 
@@ -58,9 +61,32 @@ void Session::expect(int pid, const std::string &command) {
                 break;
         }
     }
-    if (auto python = find_python_in_file(path))
+    expected_ = pid;
+    if (auto python = find_python_in_file(path)) {
         remember(*python);
+        attach_line_probe(pid, *python, path);
+    }
     tracer_.expect(pid);
+}
+
+void Session::attach_line_probe(int pid, const FoundPython &python, const std::string &module) {
+    if (tracer_.settings().engine != Engine::kLine || tracer_.has_line_probe(pid, python.file))
+        return;
+    if (!tracer_.attach_line_probe(pid, python.file, module, 1))
+        spdlog::warn(
+            "process {}: cannot attach to the python:line probe of {}: {}; its lines are found by the stack engine",
+            pid, python.module_path, strerror(errno));
+}
+
+// Of processes that have ended. The probe makes a program slow for as long as it is attached.
+void Session::drop_line_probes() {
+    if (tracer_.settings().engine != Engine::kLine)
+        return;
+    std::set<int> live = {expected_};
+    for (const mt_account *account : tracer_.accounts())
+        if (account->state == MT_ACCOUNT_OPEN)
+            live.insert(static_cast<int>(account->tgid));
+    tracer_.keep_line_probes(live);
 }
 
 // Each holds two files open, and our limit is our children's too.
@@ -75,6 +101,7 @@ void Session::tick() {
     look_at_new_accounts();
     search_interpreters();
     collect_closed();
+    drop_line_probes();
 }
 
 void Session::take_records() {
@@ -94,6 +121,8 @@ void Session::receive(std::span<const uint8_t> bytes) {
                 return;
             ProcessMemory memory(static_cast<int>(account->tgid));
             good = codes_.add_code(bytes, account->python, memory);
+        } else if (record.kind == MT_RECORD_LINE) {
+            good = codes_.add_line(bytes);
         }
         // MT_RECORD_OPENED only wakes us: look_at_new_accounts finds the account itself.
     }
@@ -126,6 +155,11 @@ void Session::look_at_new_accounts() {
             details.python = known->second;
             details.sources = lives ? open_sources(pid) : nullptr;
         }
+        // An interpreter known at exec is the executable; what a fork has inherited is mapped in it as in its parent.
+        if (lives && details.python)
+            attach_line_probe(pid, *details.python,
+                              account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
+                                                                      : fmt::format("/proc/{}/exe", pid));
         if (pending && lives)
             searching_[account->id] = {Clock::now(), Clock::now()};
     }
@@ -149,8 +183,10 @@ void Session::search_interpreters() {
         auto python = find_python(static_cast<int>(account->tgid));
         if (python && tracer_.set_python(id, python->runtime)) {
             remember(*python);
+            auto pid = static_cast<int>(account->tgid);
+            attach_line_probe(pid, *python, python->open_path(pid));
             details_[id].python = std::move(python);
-            details_[id].sources = open_sources(static_cast<int>(account->tgid));
+            details_[id].sources = open_sources(pid);
             it = searching_.erase(it);
             continue;
         }
@@ -170,6 +206,7 @@ void Session::collect(const std::vector<const mt_account *> &accounts) {
     };
     sort_in(tracer_.read_charges(), &AccountData::charges);
     sort_in(tracer_.read_calls(), &AccountData::calls);
+    sort_in(tracer_.read_lines(), &AccountData::lines);
     take_records();  // the stacks of these rows
     for (auto &[id, account] : data)
         collected_.push_back(std::move(account));

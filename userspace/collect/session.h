@@ -39,7 +39,7 @@ struct Progress {
 
 class Session {
   public:
-    Session(RssSource source, bool follow_children);
+    explicit Session(const TracerSettings &settings);
 
     // A live process, already looked at. False when it has gone.
     bool follow(int pid, const FoundPython &python);
@@ -84,6 +84,8 @@ class Session {
     void take_records();
     void receive(std::span<const uint8_t> record);
     void look_at_new_accounts();
+    void attach_line_probe(int pid, const FoundPython &python, const std::string &module);
+    void drop_line_probes();
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();
@@ -104,6 +106,7 @@ class Session {
     std::vector<AccountData> collected_;
     uint64_t malformed_records_ = 0;
     size_t source_roots_ = 0;
+    int expected_ = 0;  // a child that has yet to exec
 };
 
 }  // namespace memtrace

@@ -41,9 +41,9 @@ struct FailureName {
     bool loses_bytes;
 };
 constexpr FailureName kFailureNames[MT_FAILURES] = {
-    {"ring_full", true},       {"charges_full", true},    {"calls_full", true},
-    {"threads_full", true},    {"accounts_full", true},   {"frame_unreadable", false},
-    {"frame_not_code", false}, {"stack_too_deep", false}, {"no_scratch", true},
+    {"ring_full", true},     {"charges_full", true},      {"calls_full", true},      {"threads_full", true},
+    {"accounts_full", true}, {"frame_unreadable", false}, {"frame_not_code", false}, {"stack_too_deep", false},
+    {"no_scratch", true},    {"lines_full", true},        {"frame_register", false},
 };
 
 int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
@@ -84,7 +84,7 @@ std::vector<std::pair<Key, Value>> read_hash(const bpf_map *map) {
 
 }  // namespace
 
-Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
+Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     libbpf_set_print(log_libbpf);
     programs_.reset(memtrace_bpf__open());
     if (!programs_)
@@ -92,13 +92,18 @@ Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
     auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
     programs_->rodata->mt_cpus = cpus;
     programs_->rodata->mt_page_shift = static_cast<uint32_t>(__builtin_ctzl(static_cast<unsigned long>(getpagesize())));
-    programs_->rodata->mt_follow_children = follow_children;
-    programs_->rodata->mt_classic = source == RssSource::kClassic;
+    programs_->rodata->mt_follow_children = settings.follow_children;
+    bool classic = settings.source == RssSource::kClassic, by_lines = settings.engine == Engine::kLine;
+    programs_->rodata->mt_classic = classic;
+    programs_->rodata->mt_line_engine = by_lines;
     for (const TracedCall &traced : kCalls)
         programs_->rodata->mt_call_numbers[traced.call] = traced.number;
     bpf_map__set_max_entries(programs_->maps.cpu_shares, MT_SLOTS * cpus);
-    bpf_program__set_autoload(programs_->progs.on_rss_stat, source == RssSource::kBtf);
-    bpf_program__set_autoload(programs_->progs.on_classic_rss_stat, source == RssSource::kClassic);
+    bpf_program__set_autoload(programs_->progs.on_rss_stat, !classic);
+    bpf_program__set_autoload(programs_->progs.on_classic_rss_stat, classic);
+    bpf_program__set_autoload(programs_->progs.on_line, by_lines);
+    if (!by_lines)
+        bpf_map__set_max_entries(programs_->maps.lines, 1);
     if (memtrace_bpf__load(programs_.get()))
         fail("the kernel ({}) refused the BPF programs: {}; --verbose shows its reasons", kernel_release(),
              strerror(errno));
@@ -111,6 +116,13 @@ Tracer::Tracer(RssSource source, bool follow_children) : source_(source) {
     accounts_ = static_cast<mt_account *>(shared);
     for (uint32_t id = 0; id < MT_SLOTS; id++)
         bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &id, BPF_ANY);
+
+    for (uint32_t site = 0; site < MT_SITES; site++) {
+        mt_line_site row{};
+        row.state = site ? MT_SITE_LEARNING : MT_SITE_READ_ALWAYS;
+        row.candidates = ~0u;
+        bpf_map_update_elem(bpf_map__fd(programs_->maps.line_sites), &site, &row, BPF_ANY);
+    }
 
     auto receive = [](void *self, void *data, size_t size) {
         static_cast<Tracer *>(self)->handler_({static_cast<const uint8_t *>(data), size});
@@ -185,7 +197,33 @@ void Tracer::remember_interpreter(const mt_file_id &executable, const mt_python 
                          BPF_ANY);
 }
 
+bool Tracer::attach_line_probe(int pid, const mt_file_id &module_id, const std::string &module, int sites) {
+    std::pair<uint64_t, uint64_t> file{module_id.device, module_id.inode};
+    if (sites == 1 && !line_sites_.contains(file) && line_sites_.size() + 1 < MT_SITES)
+        line_sites_[file] = static_cast<uint32_t>(line_sites_.size()) + 1;
+    bpf_usdt_opts options{};
+    options.sz = sizeof(options);
+    options.usdt_cookie = line_sites_.contains(file) ? line_sites_[file] : 0;
+    bpf_link *link =
+        bpf_program__attach_usdt(programs_->progs.on_line, pid, module.c_str(), "python", "line", &options);
+    if (!link)
+        return false;
+    line_probes_.insert_or_assign(pid, LineProbe{module_id, Link(link)});
+    return true;
+}
+
+bool Tracer::has_line_probe(int pid, const mt_file_id &module_id) const {
+    auto found = line_probes_.find(pid);
+    return found != line_probes_.end() && found->second.module.device == module_id.device &&
+           found->second.module.inode == module_id.inode;
+}
+
+void Tracer::keep_line_probes(const std::set<int> &pids) {
+    std::erase_if(line_probes_, [&pids](const auto &probe) { return !pids.contains(probe.first); });
+}
+
 void Tracer::stop() {
+    line_probes_.clear();
     programs_->bss->mt_stopping = 1;
     programs_->bss->mt_command = MT_COMMAND_CLOSE_ALL;
     run_iterator();
@@ -233,7 +271,15 @@ std::vector<CallRow> Tracer::read_calls() const {
     return read_hash<mt_call_key, mt_call_sum>(programs_->maps.calls);
 }
 
+std::vector<LineRow> Tracer::read_lines() const {
+    if (settings_.engine != Engine::kLine)
+        return {};
+    return read_hash<mt_line_key, mt_line_row>(programs_->maps.lines);
+}
+
 void Tracer::forget(const AccountData &closed) {
+    for (const auto &[key, row] : closed.lines)
+        bpf_map__delete_elem(programs_->maps.lines, &key, sizeof(key), 0);
     for (const auto &[key, charge] : closed.charges)
         bpf_map__delete_elem(programs_->maps.charges, &key, sizeof(key), 0);
     for (const auto &[key, sum] : closed.calls)

@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -34,9 +35,21 @@ struct ProgramCost {
     uint64_t run_ns = 0;
 };
 
+// How the line of a frame is found.
+enum class Engine {
+    kStack,  // from the frame itself, when memory changes
+    kLine,   // from CPython's python:line probe, which every line pays for
+};
+
+struct TracerSettings {
+    RssSource source = RssSource::kBtf;
+    Engine engine = Engine::kStack;
+    bool follow_children = true;
+};
+
 class Tracer {
   public:
-    Tracer(RssSource source, bool follow_children);
+    explicit Tracer(const TracerSettings &settings);
     ~Tracer();
 
     // Opens the account of a live process. False when it has gone, or no slot is free.
@@ -45,6 +58,13 @@ class Tracer {
     void expect(int pid);
     // From now on an exec of this file is known to start this interpreter, whose addresses are as the file has them.
     void remember_interpreter(const mt_file_id &executable, const mt_python &python);
+    // The line engine: attaches to python:line in `pid`, whose interpreter is the ELF file `module`. `sites` is how
+    // many places of the code the probe is in. False, with errno, when the kernel refuses. Forgotten with
+    // forget_line_probe().
+    bool attach_line_probe(int pid, const mt_file_id &module_id, const std::string &module, int sites);
+    bool has_line_probe(int pid, const mt_file_id &module_id) const;
+    // Detaches from all processes but these.
+    void keep_line_probes(const std::set<int> &pids);
     // Closes all accounts. The hooks charge nothing from then on; the destructor detaches them, which takes the kernel
     // most of a second.
     void stop();
@@ -64,6 +84,7 @@ class Tracer {
 
     std::vector<ChargeRow> read_charges() const;
     std::vector<CallRow> read_calls() const;
+    std::vector<LineRow> read_lines() const;
     // Removes what was read of a closed account, and lets its slot be used again.
     void forget(const AccountData &closed);
 
@@ -73,8 +94,8 @@ class Tracer {
     uint64_t lost_events() const;
     // Filled in while kernel.bpf_stats_enabled is 1.
     std::vector<ProgramCost> program_costs() const;
-    RssSource source() const {
-        return source_;
+    const TracerSettings &settings() const {
+        return settings_;
     }
 
   private:
@@ -86,12 +107,20 @@ class Tracer {
         void operator()(bpf_link *link) const;
     };
 
-    RssSource source_;
+    using Link = std::unique_ptr<bpf_link, Destroy>;
+    struct LineProbe {
+        mt_file_id module{};
+        Link link;
+    };
+
+    TracerSettings settings_;
     std::unique_ptr<memtrace_bpf, Destroy> programs_;
     std::unique_ptr<ring_buffer, Destroy> ring_;
     mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
     size_t accounts_bytes_ = 0;
-    std::vector<std::unique_ptr<bpf_link, Destroy>> links_;
+    std::vector<Link> links_;
+    std::map<int, LineProbe> line_probes_;                          // by pid
+    std::map<std::pair<uint64_t, uint64_t>, uint32_t> line_sites_;  // by the module's device and inode
     std::function<void(std::span<const uint8_t>)> handler_;
 };
 

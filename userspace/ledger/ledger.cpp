@@ -158,6 +158,21 @@ std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &c
     return lines;
 }
 
+std::map<LineKey, uint64_t> sum_occurrences(const AccountData &data, const CodeTable &codes,
+                                            std::map<LineKey, const CodeObject *> *functions) {
+    std::map<LineKey, uint64_t> occurrences;
+    for (const auto &[key, row] : data.lines) {
+        const ProbedLine *line = codes.probed_line(row.id);
+        if (!line)
+            continue;
+        const CodeObject *code = codes.function_of(key.account, *line);
+        LineKey at{line->file, code ? code->function : line->function, code ? code->first_line : 0, line->line};
+        occurrences[at] += row.hits;
+        functions->try_emplace({at.file, at.function, at.first_line, 0}, code);
+    }
+    return occurrences;
+}
+
 std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes) {
     std::map<std::string, LineSum> owners;
     for (const auto &[key, charge] : data.charges) {

@@ -66,6 +66,11 @@ struct LineKey {
 std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &codes, int64_t page_bytes,
                                      std::map<LineKey, const CodeObject *> *functions);
 
+// How often the line probe was hit at each line. `functions` as in sum_lines; one that no memory was charged to is
+// null, and its first line 0.
+std::map<LineKey, uint64_t> sum_occurrences(const AccountData &data, const CodeTable &codes,
+                                            std::map<LineKey, const CodeObject *> *functions);
+
 // Every byte has an owner: "python" for all stacks together, else "[no python frame]" and so on.
 std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes);
 

@@ -99,8 +99,11 @@ std::optional<FoundPython> find_python(int pid) {
         if (!image)
             continue;
         uint64_t bias = image->position_independent ? mapping.start - image->first_address : 0;
-        if (auto found = inspect(mapping.path, {mapping.device, mapping.inode}, bias, *image))
+        if (auto found = inspect(mapping.path, {mapping.device, mapping.inode}, bias, *image)) {
+            std::string path = mapping.map_file(pid);
+            found->map_file = path.substr(path.rfind('/') + 1);
             return found;
+        }
     }
     return std::nullopt;
 }
@@ -114,6 +117,10 @@ std::optional<FoundPython> find_python_in_file(const std::string &path) {
         return std::nullopt;
     mt_file_id file{uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev), status.st_ino};
     return inspect(path, file, 0, *image);
+}
+
+std::string FoundPython::open_path(int pid) const {
+    return map_file.empty() ? module_path : fmt::format("/proc/{}/map_files/{}", pid, map_file);
 }
 
 mt_python FoundPython::unrelocated() const {

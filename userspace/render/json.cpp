@@ -34,18 +34,19 @@ json render_lines(const ReportProcess &process) {
     json lines = json::array();
     for (const ReportFunction &function : process.functions) {
         for (const ReportLine &line : function.lines) {
-            if (!line.sum)
+            if (!line.sum && !line.occurrences.value_or(0))
                 continue;
+            LineSum sum = line.sum.value_or(LineSum{});
             lines.push_back({{"file", line.file},
                              {"function", line.function},
                              {"line", line_or_null(line.line)},
                              {"source", or_null(line.source)},
-                             {"mem_usage_bytes", line.sum->rss_after},
+                             {"mem_usage_bytes", line.sum ? json(sum.rss_after) : json()},
                              {"increment_bytes", line.increment()},
-                             {"grown_bytes", line.sum->grown},
-                             {"returned_bytes", line.sum->returned},
-                             {"peak_bytes", line.sum->peak},
-                             {"occurrences", nullptr}});
+                             {"grown_bytes", sum.grown},
+                             {"returned_bytes", sum.returned},
+                             {"peak_bytes", line.sum ? json(sum.peak) : json()},
+                             {"occurrences", line.occurrences ? json(*line.occurrences) : json()}});
         }
     }
     return lines;
@@ -136,11 +137,16 @@ std::string render_json(const Report &report) {
         for (const ProgramCost &program : report.programs)
             programs.push_back({{"name", program.name}, {"runs", program.runs}, {"run_ns", program.run_ns}});
     }
+    json line_check = nullptr;
+    if (report.line_check)
+        line_check = {{"frames_compared", report.line_check->compared},
+                      {"frames_differing", report.line_check->differing}};
     json processes = json::array();
     for (const ReportProcess &process : report.processes)
         processes.push_back(render_process(process));
     json root = {{"schema", "memtrace.report/1"},
                  {"engine", report.engine},
+                 {"line_check", line_check},
                  {"duration_ns", report.duration_ns},
                  {"lost_events", report.lost_events},
                  {"failures", report.failures},

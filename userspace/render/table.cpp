@@ -60,10 +60,11 @@ void render_header(std::string &out, const Report &report, const ReportProcess &
         out += fmt::format("  {}: {}\n", name, count);
 }
 
-void render_function(std::string &out, const ReportFunction &function) {
+void render_function(std::string &out, const ReportFunction &function, bool counted) {
     out += fmt::format("\nFile {}, function {}\n\n", function.file, function.function);
-    out += "Line #      Mem usage     Increment         Grown      Returned   Line Contents\n";
-    out += "==============================================================================\n";
+    out += fmt::format("Line #      Mem usage     Increment         Grown      Returned{}   Line Contents\n",
+                       counted ? "  Occurrences" : "");
+    out += std::string(counted ? 91 : 78, '=') + "\n";
     int previous = 0;
     for (const ReportLine &line : function.lines) {
         // The module's body is too long to print whole: say where lines are left out.
@@ -71,17 +72,19 @@ void render_function(std::string &out, const ReportFunction &function) {
             out += "   ...\n";
         previous = line.line;
         std::string number = line.line ? std::to_string(line.line) : "?";
-        std::string source = line.source.value_or("");
         if (line.sum)
-            out += fmt::format("{:>6} {:>14}{:>14}{:>14}{:>14}   {}\n", number, render_mib(line.sum->rss_after),
-                               render_mib(line.increment()), render_mib(line.sum->grown),
-                               render_mib(-line.sum->returned), source);
+            out +=
+                fmt::format("{:>6} {:>14}{:>14}{:>14}{:>14}", number, render_mib(line.sum->rss_after),
+                            render_mib(line.increment()), render_mib(line.sum->grown), render_mib(-line.sum->returned));
         else
-            out += fmt::format("{:>6} {:>14}{:>14}{:>14}{:>14}   {}\n", number, "", "", "", "", source);
+            out += fmt::format("{:>6} {:56}", number, "");
+        if (counted)
+            out += fmt::format("{:>13}", line.occurrences.value_or(0) ? std::to_string(*line.occurrences) : "");
+        out += fmt::format("   {}\n", line.source.value_or(""));
     }
 }
 
-void render_functions(std::string &out, const ReportProcess &process, bool all_functions) {
+void render_functions(std::string &out, const ReportProcess &process, bool all_functions, bool counted) {
     size_t shown = 0, hidden = 0;
     for (const ReportFunction &function : process.functions) {
         bool wanted =
@@ -90,7 +93,7 @@ void render_functions(std::string &out, const ReportProcess &process, bool all_f
             hidden++;
             continue;
         }
-        render_function(out, function);
+        render_function(out, function, counted);
         shown++;
     }
     if (hidden)
@@ -176,7 +179,7 @@ void render_others(std::string &out, const std::vector<const ReportProcess *> &o
 
 void render_process(std::string &out, const Report &report, const ReportProcess &process, bool all_functions) {
     render_header(out, report, process);
-    render_functions(out, process, all_functions);
+    render_functions(out, process, all_functions, report.line_check.has_value());
     render_owners(out, process);
     render_returns(out, process);
     render_calls(out, process);

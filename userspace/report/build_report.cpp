@@ -38,9 +38,19 @@ bool is_of_the_interpreter(const std::string &file, bool command_given) {
 }
 
 std::vector<ReportFunction> build_functions(const AccountData &data, const CodeTable &codes, SourceFiles *sources,
-                                            const ReportFilter &filter, bool command_given, int64_t page_bytes) {
+                                            const ReportFilter &filter, bool command_given, bool counted,
+                                            int64_t page_bytes) {
     std::map<LineKey, const CodeObject *> objects;
     auto sums = sum_lines(data, codes, page_bytes, &objects);
+    auto occurrences = sum_occurrences(data, codes, &objects);
+    // The lines of one function are neighbours in both.
+    auto numbers_in = [](const auto &lines, const LineKey &function, std::set<int> &numbers) {
+        for (auto it = lines.lower_bound(function);
+             it != lines.end() && it->first.file == function.file && it->first.function == function.function &&
+             it->first.first_line == function.first_line;
+             ++it)
+            numbers.insert(it->first.line);
+    };
     std::vector<ReportFunction> functions;
     for (const auto &[key, code] : objects) {
         if (!matches(filter, key))
@@ -48,18 +58,19 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
         ReportFunction function{
             key.file, key.function, key.first_line, is_of_the_interpreter(key.file, command_given), 0, 0, {}};
         std::set<int> numbers;
-        auto from = sums.lower_bound({key.file, key.function, key.first_line, 0});
-        for (auto it = from; it != sums.end() && it->first.function == key.function && it->first.file == key.file &&
-                             it->first.first_line == key.first_line;
-             ++it)
-            numbers.insert(it->first.line);
-        std::set<int> all = lines_of(code->linetable, code->first_line);
-        if (all.size() <= kMaxWholeFunction && code->function != "<module>")
+        numbers_in(sums, key, numbers);
+        numbers_in(occurrences, key, numbers);
+        std::set<int> all = code ? lines_of(code->linetable, code->first_line) : std::set<int>{};
+        if (all.size() <= kMaxWholeFunction && key.function != "<module>")
             numbers.insert(all.begin(), all.end());
         for (int number : numbers) {
-            ReportLine line{key.file, key.function, number, sources ? sources->line(key.file, number) : std::nullopt,
-                            std::nullopt};
-            auto sum = sums.find({key.file, key.function, key.first_line, number});
+            ReportLine line{key.file,     key.function,
+                            number,       sources ? sources->line(key.file, number) : std::nullopt,
+                            std::nullopt, std::nullopt};
+            LineKey at{key.file, key.function, key.first_line, number};
+            if (counted)
+                line.occurrences = occurrences.contains(at) ? occurrences[at] : 0;
+            auto sum = sums.find(at);
             if (sum != sums.end()) {
                 line.sum = sum->second;
                 function.grown += sum->second.grown;
@@ -114,8 +125,8 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     process.balances = balance(data, page_bytes);
     process.peak_bytes = account.peak_rss * page_bytes;
     bool command_given = std::count(process.cmdline.begin(), process.cmdline.end(), "-c") > 0;
-    process.functions =
-        build_functions(data, session.codes(), details.sources.get(), filter, command_given, page_bytes);
+    process.functions = build_functions(data, session.codes(), details.sources.get(), filter, command_given,
+                                        session.tracer().settings().engine == Engine::kLine, page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_returns(data, session.codes(), page_bytes))
         process.returns.push_back({key.first, key.second, sum});
@@ -134,7 +145,7 @@ Report build_report(Session &session, const ReportFilter &filter) {
     report.failures = session.tracer().failures();
     report.lost_events = session.tracer().lost_events();
     report.kernel = kernel_release();
-    report.rss_source = session.tracer().source() == RssSource::kBtf ? "tp_btf/rss_stat" : "kmem:rss_stat";
+    report.rss_source = session.tracer().settings().source == RssSource::kBtf ? "tp_btf/rss_stat" : "kmem:rss_stat";
     report.programs = session.tracer().program_costs();
     if (session.codes().incomplete())
         report.failures["code_unreadable"] = session.codes().incomplete();
@@ -151,6 +162,11 @@ Report build_report(Session &session, const ReportFilter &filter) {
         report.processes.push_back(build_process(session, *data, filter, getpagesize()));
         if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))
             report.processes.back().parent_pid = pid_of[data->account.parent];
+    }
+
+    if (session.tracer().settings().engine == Engine::kLine) {
+        report.engine = "line";
+        report.line_check = session.codes().line_check();
     }
 
     // What tracing cost so far, rendering excepted.

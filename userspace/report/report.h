@@ -19,7 +19,8 @@ struct ReportLine {
     std::string function;
     int line = 0;  // 0: not known
     std::optional<std::string> source;
-    std::optional<LineSum> sum;  // null: nothing was charged to this line
+    std::optional<LineSum> sum;           // null: nothing was charged to this line
+    std::optional<uint64_t> occurrences;  // null: not counted (stack engine)
 
     int64_t increment() const {
         return sum ? sum->grown - sum->returned : 0;
@@ -77,6 +78,7 @@ struct ReportProcess {
 
 struct Report {
     std::string engine = "stack";
+    std::optional<LineCheck> line_check;  // of the line engine
     uint64_t duration_ns = 0;
     uint64_t lost_events = 0;
     std::map<std::string, uint64_t> failures;

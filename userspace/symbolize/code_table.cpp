@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "symbolize/code_table.h"
 
+#include <spdlog/spdlog.h>
+
 #include <cstring>
 
 #include "symbolize/location_table.h"
@@ -41,6 +43,12 @@ std::optional<std::vector<uint8_t>> read_bytes(uint64_t address, const mt_python
     return bytes;
 }
 
+// co_name: "f" of "Class.method.<locals>.f".
+std::string bare_name(const CodeObject &code) {
+    // "<locals>" and "<lambda>" hold no dot.
+    return code.function.substr(code.function.rfind('.') + 1);
+}
+
 }  // namespace
 
 bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout, const RemoteMemory &memory) {
@@ -78,7 +86,11 @@ bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout
             code->linetable = std::move(*read);
     }
     incomplete_ += !complete;
-    codes_.emplace(CodeKey{record.record.account, record.code, record.linetable}, std::move(code));
+    auto [entry, is_new] =
+        codes_.emplace(CodeKey{record.record.account, record.code, record.linetable}, std::move(code));
+    const CodeObject *object = entry->second.get();
+    if (is_new)
+        by_name_[{record.record.account, object->file, bare_name(*object)}].push_back(object);
     return true;
 }
 
@@ -106,14 +118,37 @@ const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack
     std::vector<Location> locations;
     locations.reserve(found->second.size());
     for (const mt_frame &frame : found->second) {
-        auto code = codes_.find({account, frame.code, frame.linetable});
-        if (code == codes_.end())
+        auto found_code = codes_.find({account, frame.code, frame.linetable});
+        if (found_code == codes_.end()) {
             locations.push_back({&unknown_, std::nullopt});
-        else
-            locations.push_back(
-                {code->second.get(), line_at(code->second->linetable, code->second->first_line, frame.instruction)});
+            continue;
+        }
+        const CodeObject *code = found_code->second.get();
+        auto line = line_at(code->linetable, code->first_line, frame.instruction);
+        // A frame that has reported no line yet may lie where another's was: then the names differ.
+        const ProbedLine *probed = lines_.find(frame.line);
+        if (probed && probed->file == code->file && probed->function == bare_name(*code)) {
+            check_.compared++;
+            if (line != probed->line) {
+                check_.differing++;
+                spdlog::debug("{} in {}: line {} by the probe, {} by the frame's instruction", code->function, code->file,
+                              probed->line, line.value_or(0));
+            }
+            line = probed->line;
+        }
+        locations.push_back({code, line});
     }
     return &resolved_.emplace(StackKey{account, stack}, std::move(locations)).first->second;
+}
+
+const CodeObject *CodeTable::function_of(uint32_t account, const ProbedLine &line) const {
+    auto found = by_name_.find({account, line.file, line.function});
+    if (found == by_name_.end())
+        return nullptr;
+    for (const CodeObject *code : found->second)
+        if (lines_of(code->linetable, code->first_line).contains(line.line))
+            return code;
+    return nullptr;
 }
 
 }  // namespace memtrace

@@ -18,6 +18,7 @@
 
 #include "memtrace/wire.h"
 #include "process/remote_memory.h"
+#include "symbolize/line_table.h"
 
 namespace memtrace {
 
@@ -33,16 +34,37 @@ struct Location {
     std::optional<int> line;           // null: the table gives none, or it could not be read
 };
 
+// How often the line probe and the frame's own instruction were asked for the line of the same frame.
+struct LineCheck {
+    uint64_t compared = 0;
+    uint64_t differing = 0;
+};
+
 class CodeTable {
   public:
     // Takes a record from the ring buffer. What the kernel could not copy is read from `memory`, if it can be.
     // Returns false for a record that is malformed.
     bool add_code(std::span<const uint8_t> record, const mt_python &layout, const RemoteMemory &memory);
     bool add_stack(std::span<const uint8_t> record);
+    bool add_line(std::span<const uint8_t> record) {
+        return lines_.add(record);
+    }
 
     // The stack's frames, innermost first; null when it never arrived. A frame whose code object never arrived is
-    // given as one of file "?". Owned by the table. A stack is resolved once: ask when all code objects have arrived.
+    // given as one of file "?". A frame's line is the line probe's where it told one. Owned by the table. A stack is
+    // resolved once: ask when all code objects have arrived.
     const std::vector<Location> *resolve(uint32_t account, uint64_t stack) const;
+
+    // The line that the probe knows by this id, and the function that holds it: null when nothing was ever charged to
+    // that function.
+    const ProbedLine *probed_line(uint64_t id) const {
+        return lines_.find(id);
+    }
+    const CodeObject *function_of(uint32_t account, const ProbedLine &line) const;
+    // Of all stacks resolved so far.
+    const LineCheck &line_check() const {
+        return check_;
+    }
 
     // Code objects with a part that could not be read.
     uint64_t incomplete() const {
@@ -56,6 +78,10 @@ class CodeTable {
     std::map<CodeKey, std::unique_ptr<CodeObject>> codes_;
     std::map<StackKey, std::vector<mt_frame>> stacks_;
     mutable std::map<StackKey, std::vector<Location>> resolved_;
+    LineTable lines_;
+    mutable LineCheck check_;
+    // The code objects of an account by file and bare name.
+    std::map<std::tuple<uint32_t, std::string, std::string>, std::vector<const CodeObject *>> by_name_;
     CodeObject unknown_{"?", "?", 0, {}};
     uint64_t incomplete_ = 0;
 };
