@@ -49,7 +49,8 @@ FoundPython require_python(int pid) {
 }
 
 TracerSettings settings_of(const Options &options) {
-    return {options.rss_source.value_or(choose_rss_source()), options.engine, options.children};
+    return {options.rss_source.value_or(choose_rss_source()), options.engine, options.children,
+            options.empty_line_probe};
 }
 
 // Nobody shall turn this on unaware in production.

@@ -42,6 +42,8 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
                    "makes a program run many times slower.")
         ->check(CLI::IsMember({"stack", "line"}))
         ->capture_default_str();
+    // Not in --help: it measures the line engine, and reports nothing of use.
+    app.add_flag("--empty-line-probe", options.empty_line_probe)->group("");
     app.add_flag("--children,!--no-children", options.children,
                  "Follow processes that are forked while tracing (the default), or do not.");
     app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");

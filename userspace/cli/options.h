@@ -28,6 +28,7 @@ struct Options {
     bool verbose = false;
     std::optional<RssSource> rss_source;  // null: the best there is
     Engine engine = Engine::kStack;
+    bool empty_line_probe = false;  // scripts/bench
 };
 
 // Null when everything was said by --help or --version, which are printed. Throws Failure (kExitUsage).

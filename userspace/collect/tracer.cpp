@@ -101,7 +101,8 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     bpf_map__set_max_entries(programs_->maps.cpu_shares, MT_SLOTS * cpus);
     bpf_program__set_autoload(programs_->progs.on_rss_stat, !classic);
     bpf_program__set_autoload(programs_->progs.on_classic_rss_stat, classic);
-    bpf_program__set_autoload(programs_->progs.on_line, by_lines);
+    bpf_program__set_autoload(programs_->progs.on_line, by_lines && !settings.empty_line_probe);
+    bpf_program__set_autoload(programs_->progs.on_line_empty, by_lines && settings.empty_line_probe);
     if (!by_lines)
         bpf_map__set_max_entries(programs_->maps.lines, 1);
     if (memtrace_bpf__load(programs_.get()))
@@ -204,8 +205,8 @@ bool Tracer::attach_line_probe(int pid, const mt_file_id &module_id, const std::
     bpf_usdt_opts options{};
     options.sz = sizeof(options);
     options.usdt_cookie = line_sites_.contains(file) ? line_sites_[file] : 0;
-    bpf_link *link =
-        bpf_program__attach_usdt(programs_->progs.on_line, pid, module.c_str(), "python", "line", &options);
+    bpf_program *program = settings_.empty_line_probe ? programs_->progs.on_line_empty : programs_->progs.on_line;
+    bpf_link *link = bpf_program__attach_usdt(program, pid, module.c_str(), "python", "line", &options);
     if (!link)
         return false;
     line_probes_.insert_or_assign(pid, LineProbe{module_id, Link(link)});

@@ -45,6 +45,7 @@ struct TracerSettings {
     RssSource source = RssSource::kBtf;
     Engine engine = Engine::kStack;
     bool follow_children = true;
+    bool empty_line_probe = false;  // attach an empty program to python:line, for measuring; with kLine only
 };
 
 class Tracer {
