@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <set>
-#include <sstream>
 
 namespace memtrace {
 
@@ -51,20 +50,10 @@ void Session::remember(const FoundPython &python) {
 }
 
 void Session::expect(int pid, const std::string &command) {
-    std::string path = command;
-    if (command.find('/') == std::string::npos) {
-        const char *search = getenv("PATH");
-        std::istringstream folders(search ? search : "/bin:/usr/bin");
-        for (std::string folder; std::getline(folders, folder, ':');) {
-            path = (folder.empty() ? "." : folder) + "/" + command;
-            if (access(path.c_str(), X_OK) == 0)
-                break;
-        }
-    }
     expected_ = pid;
-    if (auto python = find_python_in_file(path)) {
+    if (auto python = find_python_of_command(command)) {
         remember(*python);
-        attach_line_probe(pid, *python, path);
+        attach_line_probe(pid, *python, python->module_path);
     }
     tracer_.expect(pid);
 }

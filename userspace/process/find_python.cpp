@@ -4,10 +4,14 @@
 #include <fmt/core.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
 #include <regex>
 #include <set>
+#include <sstream>
 
 #include "process/elf_image.h"
 #include "process/proc_files.h"
@@ -71,6 +75,20 @@ std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &fi
     return found;
 }
 
+// As execvp does; the command itself when it is in none of PATH's folders.
+std::string find_in_path(const std::string &command) {
+    if (command.find('/') != std::string::npos)
+        return command;
+    const char *search = getenv("PATH");
+    std::istringstream folders(search ? search : "/bin:/usr/bin");
+    for (std::string folder; std::getline(folders, folder, ':');) {
+        std::string path = (folder.empty() ? "." : folder) + "/" + command;
+        if (access(path.c_str(), X_OK) == 0)
+            return path;
+    }
+    return command;
+}
+
 }  // namespace
 
 std::string FoundPython::version_string() const {
@@ -117,6 +135,27 @@ std::optional<FoundPython> find_python_in_file(const std::string &path) {
         return std::nullopt;
     mt_file_id file{uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev), status.st_ino};
     return inspect(path, file, 0, *image);
+}
+
+std::optional<FoundPython> find_python_of_command(const std::string &command) {
+    std::string path = find_in_path(command);
+    if (auto python = find_python_in_file(path))
+        return python;
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error))
+        return std::nullopt;
+    std::string start = read_whole_file(path, 256).value_or("");
+    if (!start.starts_with("#!"))
+        return std::nullopt;
+    std::istringstream words(start.substr(2, start.find('\n') - 2));
+    std::string interpreter, argument;
+    words >> interpreter >> argument;
+    if (interpreter.ends_with("/env")) {
+        if (argument == "-S")
+            words >> argument;
+        interpreter = find_in_path(argument);
+    }
+    return find_python_in_file(interpreter);
 }
 
 std::string FoundPython::open_path(int pid) const {

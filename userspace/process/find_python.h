@@ -32,4 +32,8 @@ std::optional<FoundPython> find_python(int pid);
 // The interpreter that an executable file holds, before anything runs it. Null when there is none.
 std::optional<FoundPython> find_python_in_file(const std::string &path);
 
+// The interpreter that executing `command` will start, looked up as execvp does: a script's is the one that its first
+// line names, through env too. Null when it is none, or cannot be told.
+std::optional<FoundPython> find_python_of_command(const std::string &command);
+
 }  // namespace memtrace
