@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "process/usdt_probes.h"
+
+#include <bcc/bcc_usdt.h>
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <sstream>
+#include <utility>
+
+#include "base/file_descriptor.h"
+
+namespace memtrace {
+
+namespace {
+
+constexpr std::string_view kProvider = "python";
+constexpr const char *kEndMark = "end";
+
+// What a child that reads a file may use.
+constexpr unsigned kReaderSeconds = 2;
+constexpr rlim_t kReaderBytes = 256 << 20;
+constexpr size_t kAnswerLimit = 64 << 10;
+
+// bcc_usdt_foreach takes a plain function.
+thread_local std::string *answer;
+
+void add_to_answer(bcc_usdt *probe) {
+    if (probe->provider == kProvider)
+        *answer += fmt::format("{} {} {}\n", probe->name, probe->num_locations, probe->semaphore != 0);
+}
+
+void limit(__rlimit_resource resource, rlim_t value) {
+    rlimit both{value, value};
+    setrlimit(resource, &both);
+}
+
+// The child. It may read beyond its memory, use all of it, or take forever: BCC 0.26 trusts a note to hold the three
+// strings that it should, and an argument's description to be well-formed. BCC also prints what it reads.
+[[noreturn]] void answer_and_exit(int file, int output) {
+    sigset_t none;
+    sigemptyset(&none);
+    signal(SIGALRM, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    alarm(kReaderSeconds);
+    limit(RLIMIT_CORE, 0);
+#ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is more
+    limit(RLIMIT_DATA, kReaderBytes);
+#endif
+    close(STDERR_FILENO);
+    open("/dev/null", O_WRONLY | O_CLOEXEC);
+    std::string text;
+    answer = &text;
+    if (void *probes = bcc_usdt_new_frompath(fmt::format("/proc/self/fd/{}", file).c_str())) {
+        bcc_usdt_foreach(probes, add_to_answer);
+        text += kEndMark;
+    }
+    size_t done = 0;
+    while (done < text.size()) {
+        ssize_t n = write(output, text.data() + done, text.size() - done);
+        if (n <= 0)
+            break;
+        done += static_cast<size_t>(n);
+    }
+    _exit(0);
+}
+
+// What the child has to say of this file.
+std::string ask_reader(int file) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return {};
+    FileDescriptor input(ends[0]), output(ends[1]);
+    pid_t child = fork();
+    if (child == 0)
+        answer_and_exit(file, output.get());
+    output.reset();
+    if (child < 0)
+        return {};
+    std::string text;
+    char buffer[4096];
+    while (text.size() < kAnswerLimit) {
+        ssize_t n = read(input.get(), buffer, sizeof(buffer));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        text.append(buffer, static_cast<size_t>(n));
+    }
+    input.reset();
+    while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return text;
+}
+
+// Names go to terminals and JSON.
+bool is_probe_name(std::string_view name) {
+    return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    });
+}
+
+// What CPython's tracker and experiments say of each probe, by version.
+void judge(UsdtProbe &probe, const PythonVersion &version) {
+    bool is_line = probe.name == "line";
+    bool is_function = probe.name == "function__entry" || probe.name == "function__return";
+    if (!is_line && !is_function)
+        return;
+    if (version.major == 0) {
+        probe.refusal = "the interpreter does not tell its version, and on some versions this probe is unsafe";
+        return;
+    }
+    PythonVersion minor{version.major, version.minor, 0};
+    if (is_line && minor >= PythonVersion{3, 12, 0}) {
+        // cpython PR 142397.
+        probe.refusal = "CPython's line probe was never restored after 3.11";
+    } else if (is_line && minor == PythonVersion{3, 11, 0} && version.micro >= 0 && version.micro < 2) {
+        // cpython issue 98894 reports it of 3.11.0; no change log says that 3.11.1 mended it. 3.11.2 was tried here.
+        probe.refusal = fmt::format(
+            "on CPython 3.11.{} enabling the line probe may crash the interpreter (cpython issue 98894); 3.11.2 is the "
+            "first that is known to be sound",
+            version.micro);
+    } else if (is_line && minor == PythonVersion{3, 11, 0} && version.micro < 0) {
+        probe.note = "the interpreter does not tell which 3.11 it is, and 3.11.0 crashed (cpython issue 98894)";
+    } else if (is_function && minor >= PythonVersion{3, 12, 0} && minor <= PythonVersion{3, 14, 0}) {
+        // cpython issue 104280; PR 142397 restored them in 3.15.
+        probe.refusal = "CPython 3.12 to 3.14 have no function probes";
+    } else if (is_function && minor >= PythonVersion{3, 15, 0}) {
+        probe.note = "does not fire in code that the JIT has compiled";
+    } else if (probe.name == "function__entry" && minor == PythonVersion{3, 11, 0}) {
+        // Its code is reached only where the interpreter traces: Python/ceval.c of 3.11, TARGET(DO_TRACING).
+        probe.note = "fires only while the line probe is attached too";
+    }
+}
+
+}  // namespace
+
+std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version) {
+    FileDescriptor file(open(elf_path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    struct stat status;
+    if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
+        return std::nullopt;
+    std::istringstream lines(ask_reader(file.get()));
+    std::vector<UsdtProbe> probes;
+    UsdtProbe probe;
+    while (lines >> probe.name && probe.name != kEndMark) {
+        std::string semaphore;
+        if (!(lines >> probe.locations >> semaphore) || !is_probe_name(probe.name))
+            return std::nullopt;
+        probe.has_semaphore = semaphore == "true";
+        judge(probe, version);
+        probes.push_back(std::exchange(probe, {}));
+    }
+    if (probe.name != kEndMark)
+        return std::nullopt;
+    std::sort(probes.begin(), probes.end(), [](const UsdtProbe &a, const UsdtProbe &b) { return a.name < b.name; });
+    return probes;
+}
+
+std::vector<UsdtProbe> find_usdt_probes(const std::string &elf_path, const PythonVersion &version) {
+    return read_usdt_probes(elf_path, version).value_or(std::vector<UsdtProbe>{});
+}
+
+const UsdtProbe *find_probe(const std::vector<UsdtProbe> &probes, std::string_view name) {
+    auto found = std::find_if(probes.begin(), probes.end(), [name](const UsdtProbe &p) { return p.name == name; });
+    return found == probes.end() ? nullptr : &*found;
+}
+
+}  // namespace memtrace
