@@ -121,3 +121,26 @@ os.waitpid(pid, 0)
         self.assertIn("times slower", done.stderr)
         with open(self.path("report")) as file:
             self.assertIn("Occurrences", file.read())
+
+    def test_refused_where_there_is_no_probe(self):
+        without = self.path("python3.11")
+        subprocess.run(["objcopy", "--remove-section", ".note.stapsdt", PYTHON, without], check=True)
+        done = self.memtrace("run", *LINE_ENGINE, "--", without, "-c", "print('ran')", check=False)
+        self.assertEqual(done.returncode, 125)
+        self.assertEqual(done.stdout, "")
+        self.assertRegex(done.stderr, "no python:line probe; the stack engine, without it, gives the same bytes")
+        target = self.start_python("import time\nprint('ready', flush=True)\ntime.sleep(600)\n", python=without)
+        done = self.memtrace(*LINE_ENGINE, "-p", str(target.pid), check=False)
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("no python:line probe", done.stderr)
+
+    def test_a_child_without_the_probe_is_left_to_the_stack_engine(self):
+        without = self.path("python3.11")
+        subprocess.run(["objcopy", "--remove-section", ".note.stapsdt", PYTHON, without], check=True)
+        child = self.write("child.py", "def f():\n    return bytearray(20 << 20)\nf()\n")
+        report = self.run_report(PYTHON, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)",
+                                 without, child, options=LINE_ENGINE)
+        self.assert_conserved(report)
+        row = lines_of(python_process({"processes": report["processes"][1:]}, "child.py"), "child.py", "f")[2]
+        self.assertAlmostEqual(row["grown_bytes"], 20 << 20, delta=SLACK)
+        self.assertIsNone(row["occurrences"])

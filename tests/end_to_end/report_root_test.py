@@ -1,5 +1,6 @@
 """What the report says, in both formats."""
 import os
+import subprocess
 import unittest
 
 import jsonschema
@@ -50,6 +51,16 @@ class ReportTest(RootTest):
         # The check can fail.
         report["processes"][0]["rss"]["grown_bytes"] = None
         self.assertTrue(list(validator.iter_errors(report)))
+
+    def test_probes_that_may_be_used(self):
+        probes = ["audit", "function__entry", "function__return", "gc__done", "gc__start", "import__find__load__done",
+                  "import__find__load__start", "line"]
+        forking = os.path.join(WORKLOADS, "fork.py")
+        for process in self.run_report(PYTHON, forking)["processes"]:
+            self.assertEqual(process["python"]["usdt"], probes)
+        without = self.path("python3.11")
+        subprocess.run(["objcopy", "--remove-section", ".note.stapsdt", PYTHON, without], check=True)
+        self.assertEqual(self.run_report(without, "-c", "pass")["processes"][-1]["python"]["usdt"], [])
 
     def test_table(self):
         done = self.memtrace("run", "-q", "--", PYTHON, DEEPCOPY)

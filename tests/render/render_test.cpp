@@ -17,7 +17,7 @@ Report small_report() {
     process.cmdline = {"python3", "app.py"};
     process.opened_by = "exec";
     process.closed_by = "exit";
-    process.python = ReportPython{"3.11.2", std::nullopt};
+    process.python = ReportPython{"3.11.2", std::nullopt, std::nullopt};
     process.balances.anonymous = {0, 30 << 20, 40 << 20, 10 << 20};
     process.owners["python"] = {40 << 20, 10 << 20, 0, 0, 0};
     ReportFunction function{"/app.py", "f", 1, false, 40 << 20, 8003584, {}};
@@ -68,6 +68,15 @@ TEST(Render, JsonKeepsIntegersAndNulls) {
     EXPECT_TRUE(process["lines"][0]["occurrences"].is_null());
     EXPECT_TRUE(process["cgroup"].is_null());
     EXPECT_TRUE(json["tracer"]["programs"].is_null());
+    EXPECT_TRUE(process["python"]["usdt"].is_null());
+}
+
+TEST(Render, JsonTellsNoProbesFromUnknownProbes) {
+    Report report = small_report();
+    report.processes[0].python->usdt = std::vector<std::string>{};
+    EXPECT_EQ(nlohmann::json::parse(render_json(report))["processes"][0]["python"]["usdt"], nlohmann::json::array());
+    report.processes[0].python->usdt->push_back("line");
+    EXPECT_EQ(nlohmann::json::parse(render_json(report))["processes"][0]["python"]["usdt"][0], "line");
 }
 
 TEST(Render, JsonSurvivesBytesThatAreNoText) {

@@ -48,6 +48,16 @@ FoundPython require_python(int pid) {
     return *python;
 }
 
+// The line engine, where the user has asked for it by name.
+void require_line_probe(const Options &options, const FoundPython &python, const std::string &file) {
+    if (options.engine != Engine::kLine)
+        return;
+    std::string refusal = probe_refusal(read_usdt_probes(file, python.version), "line");
+    if (!refusal.empty())
+        fail("--engine line cannot be used on {} (CPython {}): {}; the stack engine, without it, gives the same bytes",
+             python.module_path, python.version_string(), refusal);
+}
+
 TracerSettings settings_of(const Options &options) {
     return {options.rss_source.value_or(choose_rss_source()), options.engine, options.children,
             options.empty_line_probe};
@@ -97,8 +107,10 @@ int run_attach(const Options &options) {
     require_bpf();
     Output output(options.output, STDOUT_FILENO);
     std::vector<FoundPython> pythons;
-    for (int pid : options.pids)
+    for (int pid : options.pids) {
         pythons.push_back(require_python(pid));
+        require_line_probe(options, pythons.back(), pythons.back().open_path(pid));
+    }
 
     block_signals();
     warn_of_cost(options);
@@ -123,6 +135,8 @@ int run_command(const Options &options) {
     require_permissions();
     require_bpf();
     Output output(options.output, STDERR_FILENO);
+    if (auto python = find_python_of_command(options.argv[0]))
+        require_line_probe(options, *python, python->module_path);
     block_signals();
     Child child(options.argv);
     warn_of_cost(options);

@@ -33,38 +33,49 @@ uint64_t monotonic_ns() {
 Session::Session(const TracerSettings &settings) : tracer_(settings) {}
 
 bool Session::follow(int pid, const FoundPython &python) {
-    ProcessDetails details{read_identity(pid), python, open_sources(pid)};
+    ProcessDetails details{read_identity(pid), std::nullopt, open_sources(pid)};
     if (!tracer_.follow(pid, python.runtime))
         return false;
-    remember(python);
+    details.python = remember(python, python.open_path(pid));
+    details.lines_counted = attach_line_probe(pid, *details.python, python.open_path(pid));
     for (const mt_account *account : tracer_.accounts())
         if (account->tgid == static_cast<uint32_t>(pid))
             details_[account->id] = std::move(details);
-    attach_line_probe(pid, python, python.open_path(pid));
     return true;
 }
 
-void Session::remember(const FoundPython &python) {
+const FoundPython &Session::remember(FoundPython python, const std::string &path) {
     tracer_.remember_interpreter(python.file, python.unrelocated());
-    known_.insert_or_assign({python.file.device, python.file.inode}, python);
+    std::pair file{python.file.device, python.file.inode};
+    auto known = known_.find(file);
+    python.probes = known == known_.end() ? read_usdt_probes(path, python.version) : known->second.probes;
+    return known_.insert_or_assign(file, std::move(python)).first->second;
 }
 
 void Session::expect(int pid, const std::string &command) {
     expected_ = pid;
     if (auto python = find_python_of_command(command)) {
-        remember(*python);
-        attach_line_probe(pid, *python, python->module_path);
+        attach_line_probe(pid, remember(*python, python->module_path), python->module_path);
     }
     tracer_.expect(pid);
 }
 
-void Session::attach_line_probe(int pid, const FoundPython &python, const std::string &module) {
-    if (tracer_.settings().engine != Engine::kLine || tracer_.has_line_probe(pid, python.file))
-        return;
-    if (!tracer_.attach_line_probe(pid, python.file, module, 1))
-        spdlog::warn(
-            "process {}: cannot attach to the python:line probe of {}: {}; its lines are found by the stack engine",
-            pid, python.module_path, strerror(errno));
+bool Session::attach_line_probe(int pid, const FoundPython &python, const std::string &module) {
+    if (tracer_.settings().engine != Engine::kLine)
+        return false;
+    if (tracer_.has_line_probe(pid, python.file))
+        return true;
+    std::string refusal = probe_refusal(python.probes, "line");
+    if (refusal.empty()) {
+        int places = find_probe(*python.probes, "line")->locations;
+        if (tracer_.attach_line_probe(pid, python.file, module, places))
+            return true;
+        refusal = fmt::format("its python:line probe cannot be attached to: {}", strerror(errno));
+    }
+    if (refused_.emplace(python.file.device, python.file.inode).second)
+        spdlog::warn("process {} ({}): {}; its lines are found by the stack engine, and not counted", pid,
+                     python.module_path, refusal);
+    return false;
 }
 
 // Of processes that have ended. The probe makes a program slow for as long as it is attached.
@@ -146,9 +157,10 @@ void Session::look_at_new_accounts() {
         }
         // An interpreter known at exec is the executable; what a fork has inherited is mapped in it as in its parent.
         if (lives && details.python)
-            attach_line_probe(pid, *details.python,
-                              account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
-                                                                      : fmt::format("/proc/{}/exe", pid));
+            details.lines_counted =
+                attach_line_probe(pid, *details.python,
+                                  account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
+                                                                          : fmt::format("/proc/{}/exe", pid));
         if (pending && lives)
             searching_[account->id] = {Clock::now(), Clock::now()};
     }
@@ -171,11 +183,11 @@ void Session::search_interpreters() {
         }
         auto python = find_python(static_cast<int>(account->tgid));
         if (python && tracer_.set_python(id, python->runtime)) {
-            remember(*python);
             auto pid = static_cast<int>(account->tgid);
-            attach_line_probe(pid, *python, python->open_path(pid));
-            details_[id].python = std::move(python);
-            details_[id].sources = open_sources(pid);
+            ProcessDetails &details = details_[id];
+            details.python = remember(*python, python->open_path(pid));
+            details.sources = open_sources(pid);
+            details.lines_counted = attach_line_probe(pid, *details.python, python->open_path(pid));
             it = searching_.erase(it);
             continue;
         }

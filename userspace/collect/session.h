@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "collect/account_data.h"
@@ -26,6 +27,7 @@ struct ProcessDetails {
     std::optional<FoundPython> python;
     // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
     std::shared_ptr<SourceFiles> sources;
+    bool lines_counted = false;  // by the line engine
 };
 
 // What the status line shows. Bytes; all processes together.
@@ -84,13 +86,15 @@ class Session {
     void take_records();
     void receive(std::span<const uint8_t> record);
     void look_at_new_accounts();
-    void attach_line_probe(int pid, const FoundPython &python, const std::string &module);
+    // Whether the lines of this process are counted from now on: never with the stack engine.
+    bool attach_line_probe(int pid, const FoundPython &python, const std::string &module);
     void drop_line_probes();
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();
     std::shared_ptr<SourceFiles> open_sources(int pid);
-    void remember(const FoundPython &python);
+    // From now on an exec of its file is known to start it. What it returns has the file's probes, read once.
+    const FoundPython &remember(FoundPython python, const std::string &path);
 
     Tracer tracer_;
     CodeTable codes_;
@@ -103,6 +107,7 @@ class Session {
     };
     std::map<uint32_t, Search> searching_;                        // accounts whose interpreter is not found yet
     std::map<std::pair<uint64_t, uint64_t>, FoundPython> known_;  // by device and inode of the executable
+    std::set<std::pair<uint64_t, uint64_t>> refused_;             // interpreters that the line engine cannot use
     std::vector<AccountData> collected_;
     uint64_t malformed_records_ = 0;
     size_t source_roots_ = 0;

@@ -4,9 +4,11 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "memtrace/wire.h"
 #include "process/python_layouts.h"
+#include "process/usdt_probes.h"
 
 namespace memtrace {
 
@@ -16,8 +18,9 @@ struct FoundPython {
     uint64_t bias = 0;        // of the module in this process: 0 for one found in a file
     std::string module_path;  // the executable or libpython, as /proc/PID/maps names it
     std::string map_file;     // its link in /proc/PID/map_files without the folder; empty for one found in a file
-    mt_python runtime{};      // state is MT_PYTHON_READY or MT_PYTHON_UNSUPPORTED
-    std::string refusal;      // why it is MT_PYTHON_UNSUPPORTED
+    std::optional<std::vector<UsdtProbe>> probes;  // null: not asked for (read_usdt_probes), or not to be read
+    mt_python runtime{};                           // state is MT_PYTHON_READY or MT_PYTHON_UNSUPPORTED
+    std::string refusal;                           // why it is MT_PYTHON_UNSUPPORTED
     std::string version_string() const;
     // Opens that very file, of this process or of a forked child that has not execed.
     std::string open_path(int pid) const;

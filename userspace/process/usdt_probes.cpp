@@ -173,4 +173,11 @@ const UsdtProbe *find_probe(const std::vector<UsdtProbe> &probes, std::string_vi
     return found == probes.end() ? nullptr : &*found;
 }
 
+std::string probe_refusal(const std::optional<std::vector<UsdtProbe>> &probes, std::string_view name) {
+    if (!probes)
+        return "its USDT probes cannot be read";
+    const UsdtProbe *probe = find_probe(*probes, name);
+    return probe ? probe->refusal : fmt::format("this build of CPython has no python:{} probe", name);
+}
+
 }  // namespace memtrace

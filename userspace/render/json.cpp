@@ -89,7 +89,7 @@ json render_process(const ReportProcess &process) {
     if (process.python)
         python = {{"version", process.python->version},
                   {"free_threaded", nullptr},
-                  {"usdt", nullptr},
+                  {"usdt", or_null(process.python->usdt)},
                   {"refusal", or_null(process.python->refusal)}};
     json rss = render_balance(total);
     rss["peak_bytes"] = process.peak_bytes;

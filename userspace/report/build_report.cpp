@@ -118,15 +118,21 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
                                                                  : "detach";
     process.duration_ns = account.closed_ns > account.opened_ns ? account.closed_ns - account.opened_ns : 0;
     if (details.python) {
-        process.python = ReportPython{details.python->version_string(), std::nullopt};
+        process.python = ReportPython{details.python->version_string(), std::nullopt, std::nullopt};
         if (details.python->runtime.state != MT_PYTHON_READY)
             process.python->refusal = details.python->refusal;
+        if (details.python->probes) {
+            process.python->usdt.emplace();
+            for (const UsdtProbe &probe : *details.python->probes)
+                if (probe.refusal.empty())
+                    process.python->usdt->push_back(probe.name);
+        }
     }
     process.balances = balance(data, page_bytes);
     process.peak_bytes = account.peak_rss * page_bytes;
     bool command_given = std::count(process.cmdline.begin(), process.cmdline.end(), "-c") > 0;
     process.functions = build_functions(data, session.codes(), details.sources.get(), filter, command_given,
-                                        session.tracer().settings().engine == Engine::kLine, page_bytes);
+                                        details.lines_counted, page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_returns(data, session.codes(), page_bytes))
         process.returns.push_back({key.first, key.second, sum});

@@ -46,7 +46,8 @@ struct ReportReturn {
 
 struct ReportPython {
     std::string version;
-    std::optional<std::string> refusal;  // why lines are not known
+    std::optional<std::string> refusal;            // why lines are not known
+    std::optional<std::vector<std::string>> usdt;  // the python: probes that may be used; null: not known
 };
 
 struct ReportArenas {

@@ -131,8 +131,8 @@ const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack
             check_.compared++;
             if (line != probed->line) {
                 check_.differing++;
-                spdlog::debug("{} in {}: line {} by the probe, {} by the frame's instruction", code->function, code->file,
-                              probed->line, line.value_or(0));
+                spdlog::debug("{} in {}: line {} by the probe, {} by the frame's instruction", code->function,
+                              code->file, probed->line, line.value_or(0));
             }
             line = probed->line;
         }
