@@ -5,6 +5,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+/* Each probe attached to takes one: three a process. */
+#define BPF_USDT_MAX_SPEC_CNT 1024
 #include <bpf/usdt.bpf.h>
 
 #include "memtrace/wire.h"
@@ -18,6 +20,7 @@
 #include "lib/line_probe.h"
 #include "lib/walk.h"
 #include "lib/resident.h"
+#include "lib/collections.h"
 #include "lib/syscalls.h"
 #include "lib/life.h"
 
@@ -76,6 +79,19 @@ SEC("usdt")
 int on_line_empty(struct pt_regs *context)
 {
     return 0;
+}
+
+/* Attached to every process followed whose interpreter has them. */
+SEC("usdt")
+int on_gc_start(struct pt_regs *context)
+{
+    return mt_on_gc_start(context);
+}
+
+SEC("usdt")
+int on_gc_done(struct pt_regs *context)
+{
+    return mt_on_gc_done(context);
 }
 
 SEC("tp_btf/sched_process_fork")

@@ -4,6 +4,7 @@
  * field names are the kernel's own. */
 #ifndef MEMTRACE_VMLINUX_FALLBACK_H
 #define MEMTRACE_VMLINUX_FALLBACK_H
+#define __VMLINUX_H__ /* bpf_tracing.h: registers have the kernel's names */
 
 #include <linux/types.h>
 
@@ -23,9 +24,10 @@ enum bpf_map_type {
     BPF_MAP_TYPE_LRU_HASH = 9,
     BPF_MAP_TYPE_QUEUE = 22,
     BPF_MAP_TYPE_RINGBUF = 27,
+    BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
-enum { BPF_F_MMAPABLE = 1 << 10 };
+enum { BPF_F_NO_PREALLOC = 1 << 0, BPF_F_MMAPABLE = 1 << 10, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 << 0 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0 };
 enum bpf_func_id { BPF_FUNC_task_pt_regs = 175 };
@@ -85,10 +87,10 @@ struct bpf_array {
 };
 
 struct pt_regs {
-    unsigned long sp;
+    unsigned long ip, sp;
 };
 struct user_pt_regs {
-    __u64 sp;
+    __u64 sp, pc;
 };
 
 struct trace_entry {

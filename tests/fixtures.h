@@ -69,7 +69,7 @@ inline std::vector<uint8_t> one_line_an_instruction(size_t instructions) {
 inline std::vector<uint8_t> code_record(uint32_t account, uint64_t code, const std::string &file,
                                         const std::string &name, int first_line, const std::vector<uint8_t> &table,
                                         uint32_t missing = 0) {
-    mt_code_record header{};
+    mt_code_header header{};
     header.record = {MT_RECORD_CODE, account};
     header.code = code;
     header.linetable = code + 1;
@@ -79,7 +79,7 @@ inline std::vector<uint8_t> code_record(uint32_t account, uint64_t code, const s
     header.name = {0x2000, missing & MT_MISSING_NAME ? 0 : static_cast<uint32_t>(name.size()), 1};
     header.table = {0x3000, missing & MT_MISSING_TABLE ? 0 : static_cast<uint32_t>(table.size()), 1};
     auto *start = reinterpret_cast<const uint8_t *>(&header);
-    std::vector<uint8_t> record(start, start + offsetof(mt_code_record, bytes));
+    std::vector<uint8_t> record(start, start + sizeof(mt_code_header));
     if (header.file.length_bytes)
         record.insert(record.end(), file.begin(), file.end());
     if (header.name.length_bytes)

@@ -30,21 +30,6 @@ static __always_inline mt_u64 mt_probe_argument(const mt_u64 *registers, const s
     return argument->arg_signed ? (mt_u64)((mt_s64)value >> argument->arg_bitshift) : value >> argument->arg_bitshift;
 }
 
-/* The running thread's innermost frame, as the interpreter has it; 0 until a memory event has found the thread's state
- * (lib/thread_state.h). */
-static __noinline mt_u64 mt_read_frame(const struct mt_account *account)
-{
-    mt_u32 tid = bpf_get_current_pid_tgid();
-    const struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
-    if (!thread || !thread->state || account->python.state != MT_PYTHON_READY)
-        return 0;
-    const struct mt_python *python = &account->python;
-    if (mt_read_user_u64(thread->state + python->thread_id) != mt_pthread_self(bpf_get_current_task_btf()))
-        return 0;
-    mt_u64 cframe = mt_read_user_u64(thread->state + python->thread_cframe);
-    return cframe ? mt_read_user_u64(cframe + python->cframe_current_frame) : 0;
-}
-
 /* Functions of their own, so that the verifier does not follow all 2^32 ways through the loop that uses them. */
 __noinline mt_u32 mt_equal(mt_u64 a, mt_u64 b)
 {

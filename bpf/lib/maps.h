@@ -98,6 +98,13 @@ struct {
     __type(value, struct mt_call_sum);
 } calls SEC(".maps");
 
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct mt_collection_key);
+    __type(value, struct mt_collection_sum);
+} collections SEC(".maps");
+
 /* Stacks and code objects that userspace has been sent. Forgetting one only means that it is sent again. */
 struct mt_published_key {
     mt_u64 stack;

@@ -100,4 +100,19 @@ static __always_inline mt_u64 mt_find_frame(const struct mt_account *account, st
     return thread->state ? mt_current_frame(&account->python, s, thread->state, self, &mine) : 0;
 }
 
+/* The running thread's innermost frame, for programs that may be preempted: without the scratch, so without a search. 0
+ * until a memory event has found the thread's state. */
+static __noinline mt_u64 mt_read_frame(const struct mt_account *account)
+{
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    const struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    if (!thread || !thread->state || account->python.state != MT_PYTHON_READY)
+        return 0;
+    const struct mt_python *python = &account->python;
+    if (mt_read_user_u64(thread->state + python->thread_id) != mt_pthread_self(bpf_get_current_task_btf()))
+        return 0;
+    mt_u64 cframe = mt_read_user_u64(thread->state + python->thread_cframe);
+    return cframe ? mt_read_user_u64(cframe + python->cframe_current_frame) : 0;
+}
+
 #endif

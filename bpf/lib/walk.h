@@ -56,43 +56,44 @@ __noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
         return -1;
     const struct mt_python *python = &account->python;
     struct mt_code_record *record = &s->code;
-    record->record.kind = MT_RECORD_CODE;
-    record->record.account = account_id;
-    record->code = code;
-    record->linetable = linetable;
-    record->missing = 0;
-    record->first_line = 0;
-    bpf_probe_read_user(&record->first_line, sizeof(record->first_line), (void *)(code + python->code_first_line));
+    struct mt_code_header *header = &record->header;
+    header->record.kind = MT_RECORD_CODE;
+    header->record.account = account_id;
+    header->code = code;
+    header->linetable = linetable;
+    header->missing = 0;
+    header->first_line = 0;
+    bpf_probe_read_user(&header->first_line, sizeof(header->first_line), (void *)(code + python->code_first_line));
 
-    if (mt_capture_string(python, mt_read_user_u64(code + python->code_filename), &record->file, record->bytes,
+    if (mt_capture_string(python, mt_read_user_u64(code + python->code_filename), &header->file, record->bytes,
                           MT_FILE_BYTES))
-        record->missing |= MT_MISSING_FILE;
-    mt_u32 at = record->file.length_bytes;
+        header->missing |= MT_MISSING_FILE;
+    mt_u32 at = header->file.length_bytes;
     if (at > MT_FILE_BYTES)
         return -1;
-    if (mt_capture_string(python, mt_read_user_u64(code + python->code_qualname), &record->name, record->bytes + at,
+    if (mt_capture_string(python, mt_read_user_u64(code + python->code_qualname), &header->name, record->bytes + at,
                           MT_NAME_BYTES))
-        record->missing |= MT_MISSING_NAME;
-    mt_u32 name_length = record->name.length_bytes;
+        header->missing |= MT_MISSING_NAME;
+    mt_u32 name_length = header->name.length_bytes;
     if (name_length > MT_NAME_BYTES)
         return -1;
     at += name_length;
 
     mt_u64 size = mt_read_user_u64(linetable + python->bytes_size);
-    record->table.address = linetable;
-    record->table.char_bytes = 1;
-    record->table.length_bytes = 0;
+    header->table.address = linetable;
+    header->table.char_bytes = 1;
+    header->table.length_bytes = 0;
     if (!size || size > MT_TABLE_BYTES ||
         bpf_probe_read_user(record->bytes + at, size, (void *)(linetable + python->bytes_data)))
-        record->missing |= MT_MISSING_TABLE;
+        header->missing |= MT_MISSING_TABLE;
     else
-        record->table.length_bytes = size;
+        header->table.length_bytes = size;
 
-    mt_u64 total = __builtin_offsetof(struct mt_code_record, bytes) + at + record->table.length_bytes;
+    mt_u64 total = __builtin_offsetof(struct mt_code_record, bytes) + at + header->table.length_bytes;
     if (total > sizeof(*record))
         return -1;
     /* What could not be copied must be read before the process ends: wake the reader now. */
-    return bpf_ringbuf_output(&records, record, total, record->missing ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+    return bpf_ringbuf_output(&records, record, total, header->missing ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 /* Sends the code object of one frame in scratch->walk, unless it was sent before. Returns 0 when it is on its way. */

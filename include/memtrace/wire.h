@@ -75,7 +75,8 @@ enum mt_failure {
     MT_FAIL_NO_SCRATCH = 8,     /* the kernel gave no per-CPU buffer */
     MT_FAIL_LINES_FULL = 9,     /* a hit of the line probe was not counted */
     MT_FAIL_FRAME_REGISTER = 10, /* a frame was taken from the wrong register; from then on it is read instead */
-    MT_FAILURES = 11,
+    MT_FAIL_COLLECTIONS_FULL = 11, /* a garbage collection was not counted */
+    MT_FAILURES = 12,
 };
 
 /* How the bytes of one CPython version are laid out, and where this process keeps its runtime. Written by userspace
@@ -226,11 +227,35 @@ struct mt_thread {
     mt_s64 call_length;
     mt_u64 call_stack;
     mt_s64 call_rss_pages;
+    mt_u64 collection_start_ns; /* 0: this thread is not collecting garbage */
+    mt_s64 collection_rss;      /* the account's, at that moment */
+    mt_s32 collection_generation;
     mt_u32 account;
     mt_u8 call; /* enum mt_call */
     mt_u8 call_owner;
     mt_u8 call_is_arena;
-    mt_u8 zero;
+    mt_u8 zero[5];
+};
+
+/* Garbage collections of one generation, triggered at one place: the innermost frame's, or 0 where it is not known. */
+struct mt_collection_key {
+    mt_u64 code;
+    mt_u64 linetable;
+    mt_s32 instruction;
+    mt_u32 account;
+    mt_s32 generation;
+    mt_u32 zero;
+};
+
+#define MT_PAUSE_BUCKETS 32 /* bucket n holds pauses of at most 2^n microseconds, and more than half that */
+
+struct mt_collection_sum {
+    mt_u64 count;
+    mt_u64 objects; /* collected, as the interpreter says */
+    mt_u64 pause_ns;
+    mt_u64 longest_pause_ns;
+    mt_s64 rss_pages; /* change of the resident set from start to end */
+    mt_u32 pauses[MT_PAUSE_BUCKETS];
 };
 
 /* An address space's place in `processes`, by tgid. */
@@ -328,7 +353,7 @@ struct mt_text {
     mt_u32 char_bytes;   /* 1, 2 or 4: PyUnicode kind; 1 with ascii 0 is Latin-1 */
 };
 
-struct mt_code_record {
+struct mt_code_header {
     struct mt_record record;
     mt_u64 code;
     mt_u64 linetable;
@@ -337,6 +362,10 @@ struct mt_code_record {
     struct mt_text file;
     struct mt_text name;
     struct mt_text table;
+};
+
+struct mt_code_record {
+    struct mt_code_header header;
     mt_u8 bytes[MT_FILE_BYTES + MT_NAME_BYTES + MT_TABLE_BYTES]; /* file, name, table, one after the other */
 };
 
@@ -359,7 +388,8 @@ MT_ASSERT(sizeof(struct mt_python) == 128, "mt_python is the same on both sides"
 MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");
-MT_ASSERT(sizeof(struct mt_thread) == 72, "mt_thread is the same on both sides");
+MT_ASSERT(sizeof(struct mt_collection_key) == 32, "mt_collection_key has no padding");
+MT_ASSERT(sizeof(struct mt_thread) == 96, "mt_thread is the same on both sides");
 MT_ASSERT(sizeof(struct mt_line_key) == 24, "mt_line_key has no padding");
 MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
 MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");

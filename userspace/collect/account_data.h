@@ -12,12 +12,14 @@ namespace memtrace {
 using ChargeRow = std::pair<mt_charge_key, mt_charge>;
 using CallRow = std::pair<mt_call_key, mt_call_sum>;
 using LineRow = std::pair<mt_line_key, mt_line_row>;
+using CollectionRow = std::pair<mt_collection_key, mt_collection_sum>;
 
 struct AccountData {
     mt_account account{};
     std::vector<ChargeRow> charges;
     std::vector<CallRow> calls;
     std::vector<LineRow> lines;  // of the line engine
+    std::vector<CollectionRow> collections;
 };
 
 }  // namespace memtrace

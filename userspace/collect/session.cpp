@@ -19,6 +19,8 @@ using namespace std::chrono_literals;
 // short processes never runs out of slots.
 constexpr size_t kCollectAt = 64;
 constexpr size_t kMaxSourceRoots = 200;
+// Each holds two files open too. Beyond this, garbage collections are not counted.
+constexpr size_t kMaxProbes = 200;
 // A charge may be on its way on another CPU while its account is being closed.
 constexpr uint64_t kSettleNs = 50'000'000;
 
@@ -36,8 +38,7 @@ bool Session::follow(int pid, const FoundPython &python) {
     ProcessDetails details{read_identity(pid), std::nullopt, open_sources(pid)};
     if (!tracer_.follow(pid, python.runtime))
         return false;
-    details.python = remember(python, python.open_path(pid));
-    details.lines_counted = attach_line_probe(pid, *details.python, python.open_path(pid));
+    set_python(details, pid, python, python.open_path(pid));
     for (const mt_account *account : tracer_.accounts())
         if (account->tgid == static_cast<uint32_t>(pid))
             details_[account->id] = std::move(details);
@@ -55,38 +56,54 @@ const FoundPython &Session::remember(FoundPython python, const std::string &path
 void Session::expect(int pid, const std::string &command) {
     expected_ = pid;
     if (auto python = find_python_of_command(command)) {
-        attach_line_probe(pid, remember(*python, python->module_path), python->module_path);
+        attach_probes(pid, remember(*python, python->module_path), python->module_path);
     }
     tracer_.expect(pid);
 }
 
-bool Session::attach_line_probe(int pid, const FoundPython &python, const std::string &module) {
-    if (tracer_.settings().engine != Engine::kLine)
-        return false;
-    if (tracer_.has_line_probe(pid, python.file))
-        return true;
+void Session::attach_line_probe(int pid, const FoundPython &python, const std::string &path) {
+    if (tracer_.settings().engine != Engine::kLine || tracer_.has_probe(Probe::kLine, pid, python.file))
+        return;
     std::string refusal = probe_refusal(python.probes, "line");
     if (refusal.empty()) {
         int places = find_probe(*python.probes, "line")->locations;
-        if (tracer_.attach_line_probe(pid, python.file, module, places))
-            return true;
+        if (tracer_.attach_probe(Probe::kLine, pid, python.file, path, places))
+            return;
         refusal = fmt::format("its python:line probe cannot be attached to: {}", strerror(errno));
     }
     if (refused_.emplace(python.file.device, python.file.inode).second)
         spdlog::warn("process {} ({}): {}; its lines are found by the stack engine, and not counted", pid,
                      python.module_path, refusal);
-    return false;
 }
 
-// Of processes that have ended. The probe makes a program slow for as long as it is attached.
-void Session::drop_line_probes() {
-    if (tracer_.settings().engine != Engine::kLine)
+void Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {
+    attach_line_probe(pid, python, path);
+    if (tracer_.probe_count() >= kMaxProbes || tracer_.has_probe(Probe::kCollectionDone, pid, python.file) ||
+        !probe_refusal(python.probes, "gc__start").empty() || !probe_refusal(python.probes, "gc__done").empty())
         return;
+    // The end first: a collection is counted when both of its ends were seen.
+    if ((!tracer_.attach_probe(Probe::kCollectionDone, pid, python.file, path, 1) ||
+         !tracer_.attach_probe(Probe::kCollectionStart, pid, python.file, path, 1)) &&
+        has_memory(pid))
+        spdlog::warn("process {} ({}): its probes of garbage collections cannot be attached to: {}", pid,
+                     python.module_path, strerror(errno));
+}
+
+// `path` opens the interpreter's file.
+void Session::set_python(ProcessDetails &details, int pid, const FoundPython &python, const std::string &path) {
+    details.python = remember(python, path);
+    attach_probes(pid, *details.python, path);
+    details.lines_counted = tracer_.has_probe(Probe::kLine, pid, python.file);
+    details.collections_counted = tracer_.has_probe(Probe::kCollectionStart, pid, python.file);
+}
+
+// Of processes that have ended.
+void Session::drop_probes() {
     std::set<int> live = {expected_};
     for (const mt_account *account : tracer_.accounts())
         if (account->state == MT_ACCOUNT_OPEN)
             live.insert(static_cast<int>(account->tgid));
-    tracer_.keep_line_probes(live);
+    tracer_.keep_probes(live);
 }
 
 // Each holds two files open, and our limit is our children's too.
@@ -101,7 +118,7 @@ void Session::tick() {
     look_at_new_accounts();
     search_interpreters();
     collect_closed();
-    drop_line_probes();
+    drop_probes();
 }
 
 void Session::take_records() {
@@ -157,10 +174,9 @@ void Session::look_at_new_accounts() {
         }
         // An interpreter known at exec is the executable; what a fork has inherited is mapped in it as in its parent.
         if (lives && details.python)
-            details.lines_counted =
-                attach_line_probe(pid, *details.python,
-                                  account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
-                                                                          : fmt::format("/proc/{}/exe", pid));
+            set_python(details, pid, FoundPython(*details.python),
+                       account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
+                                                               : fmt::format("/proc/{}/exe", pid));
         if (pending && lives)
             searching_[account->id] = {Clock::now(), Clock::now()};
     }
@@ -184,10 +200,8 @@ void Session::search_interpreters() {
         auto python = find_python(static_cast<int>(account->tgid));
         if (python && tracer_.set_python(id, python->runtime)) {
             auto pid = static_cast<int>(account->tgid);
-            ProcessDetails &details = details_[id];
-            details.python = remember(*python, python->open_path(pid));
-            details.sources = open_sources(pid);
-            details.lines_counted = attach_line_probe(pid, *details.python, python->open_path(pid));
+            set_python(details_[id], pid, *python, python->open_path(pid));
+            details_[id].sources = open_sources(pid);
             it = searching_.erase(it);
             continue;
         }
@@ -208,6 +222,7 @@ void Session::collect(const std::vector<const mt_account *> &accounts) {
     sort_in(tracer_.read_charges(), &AccountData::charges);
     sort_in(tracer_.read_calls(), &AccountData::calls);
     sort_in(tracer_.read_lines(), &AccountData::lines);
+    sort_in(tracer_.read_collections(), &AccountData::collections);
     take_records();  // the stacks of these rows
     for (auto &[id, account] : data)
         collected_.push_back(std::move(account));

@@ -27,7 +27,8 @@ struct ProcessDetails {
     std::optional<FoundPython> python;
     // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
     std::shared_ptr<SourceFiles> sources;
-    bool lines_counted = false;  // by the line engine
+    bool lines_counted = false;        // by the line engine
+    bool collections_counted = false;  // garbage collections, where the interpreter has probes for them
 };
 
 // What the status line shows. Bytes; all processes together.
@@ -86,9 +87,10 @@ class Session {
     void take_records();
     void receive(std::span<const uint8_t> record);
     void look_at_new_accounts();
-    // Whether the lines of this process are counted from now on: never with the stack engine.
-    bool attach_line_probe(int pid, const FoundPython &python, const std::string &module);
-    void drop_line_probes();
+    void set_python(ProcessDetails &details, int pid, const FoundPython &python, const std::string &path);
+    void attach_probes(int pid, const FoundPython &python, const std::string &path);
+    void attach_line_probe(int pid, const FoundPython &python, const std::string &path);
+    void drop_probes();
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();

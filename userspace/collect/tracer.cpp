@@ -43,7 +43,7 @@ struct FailureName {
 constexpr FailureName kFailureNames[MT_FAILURES] = {
     {"ring_full", true},     {"charges_full", true},      {"calls_full", true},      {"threads_full", true},
     {"accounts_full", true}, {"frame_unreadable", false}, {"frame_not_code", false}, {"stack_too_deep", false},
-    {"no_scratch", true},    {"lines_full", true},        {"frame_register", false},
+    {"no_scratch", true},    {"lines_full", true},        {"frame_register", false}, {"collections_full", true},
 };
 
 int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
@@ -104,7 +104,8 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     bpf_program__set_autoload(programs_->progs.on_line, by_lines && !settings.empty_line_probe);
     bpf_program__set_autoload(programs_->progs.on_line_empty, by_lines && settings.empty_line_probe);
     if (!by_lines)
-        bpf_map__set_max_entries(programs_->maps.lines, 1);
+        for (bpf_map *map : {programs_->maps.lines, programs_->maps.line_threads, programs_->maps.line_sites})
+            bpf_map__set_autocreate(map, false);
     if (memtrace_bpf__load(programs_.get()))
         fail("the kernel ({}) refused the BPF programs: {}; --verbose shows its reasons", kernel_release(),
              strerror(errno));
@@ -118,7 +119,7 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     for (uint32_t id = 0; id < MT_SLOTS; id++)
         bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &id, BPF_ANY);
 
-    for (uint32_t site = 0; site < MT_SITES; site++) {
+    for (uint32_t site = 0; by_lines && site < MT_SITES; site++) {
         mt_line_site row{};
         row.state = site ? MT_SITE_LEARNING : MT_SITE_READ_ALWAYS;
         row.candidates = ~0u;
@@ -198,33 +199,49 @@ void Tracer::remember_interpreter(const mt_file_id &executable, const mt_python 
                          BPF_ANY);
 }
 
-bool Tracer::attach_line_probe(int pid, const mt_file_id &module_id, const std::string &module, int sites) {
-    std::pair<uint64_t, uint64_t> file{module_id.device, module_id.inode};
-    if (sites == 1 && !line_sites_.contains(file) && line_sites_.size() + 1 < MT_SITES)
-        line_sites_[file] = static_cast<uint32_t>(line_sites_.size()) + 1;
+bool Tracer::attach_probe(Probe probe, int pid, const mt_file_id &module, const std::string &path, int places) {
+    const char *name = "";
+    bpf_program *program = nullptr;
     bpf_usdt_opts options{};
     options.sz = sizeof(options);
-    options.usdt_cookie = line_sites_.contains(file) ? line_sites_[file] : 0;
-    bpf_program *program = settings_.empty_line_probe ? programs_->progs.on_line_empty : programs_->progs.on_line;
-    bpf_link *link = bpf_program__attach_usdt(program, pid, module.c_str(), "python", "line", &options);
+    switch (probe) {
+        case Probe::kLine: {
+            name = "line";
+            program = settings_.empty_line_probe ? programs_->progs.on_line_empty : programs_->progs.on_line;
+            std::pair file{module.device, module.inode};
+            if (places == 1 && !line_sites_.contains(file) && line_sites_.size() + 1 < MT_SITES)
+                line_sites_.emplace(file, static_cast<uint32_t>(line_sites_.size()) + 1);
+            options.usdt_cookie = line_sites_.contains(file) ? line_sites_[file] : 0;
+            break;
+        }
+        case Probe::kCollectionStart:
+            name = "gc__start";
+            program = programs_->progs.on_gc_start;
+            break;
+        case Probe::kCollectionDone:
+            name = "gc__done";
+            program = programs_->progs.on_gc_done;
+            break;
+    }
+    bpf_link *link = bpf_program__attach_usdt(program, pid, path.c_str(), "python", name, &options);
     if (!link)
         return false;
-    line_probes_.insert_or_assign(pid, LineProbe{module_id, Link(link)});
+    probes_.insert_or_assign({pid, probe}, AttachedProbe{module, Link(link)});
     return true;
 }
 
-bool Tracer::has_line_probe(int pid, const mt_file_id &module_id) const {
-    auto found = line_probes_.find(pid);
-    return found != line_probes_.end() && found->second.module.device == module_id.device &&
-           found->second.module.inode == module_id.inode;
+bool Tracer::has_probe(Probe probe, int pid, const mt_file_id &module) const {
+    auto found = probes_.find({pid, probe});
+    return found != probes_.end() && found->second.module.device == module.device &&
+           found->second.module.inode == module.inode;
 }
 
-void Tracer::keep_line_probes(const std::set<int> &pids) {
-    std::erase_if(line_probes_, [&pids](const auto &probe) { return !pids.contains(probe.first); });
+void Tracer::keep_probes(const std::set<int> &pids) {
+    std::erase_if(probes_, [&pids](const auto &probe) { return !pids.contains(probe.first.first); });
 }
 
 void Tracer::stop() {
-    line_probes_.clear();
+    probes_.clear();
     programs_->bss->mt_stopping = 1;
     programs_->bss->mt_command = MT_COMMAND_CLOSE_ALL;
     run_iterator();
@@ -278,7 +295,13 @@ std::vector<LineRow> Tracer::read_lines() const {
     return read_hash<mt_line_key, mt_line_row>(programs_->maps.lines);
 }
 
+std::vector<CollectionRow> Tracer::read_collections() const {
+    return read_hash<mt_collection_key, mt_collection_sum>(programs_->maps.collections);
+}
+
 void Tracer::forget(const AccountData &closed) {
+    for (const auto &[key, sum] : closed.collections)
+        bpf_map__delete_elem(programs_->maps.collections, &key, sizeof(key), 0);
     for (const auto &[key, row] : closed.lines)
         bpf_map__delete_elem(programs_->maps.lines, &key, sizeof(key), 0);
     for (const auto &[key, charge] : closed.charges)

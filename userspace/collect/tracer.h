@@ -48,6 +48,9 @@ struct TracerSettings {
     bool empty_line_probe = false;  // attach an empty program to python:line, for measuring; with kLine only
 };
 
+// CPython's own probes that a BPF program is attached to.
+enum class Probe { kLine, kCollectionStart, kCollectionDone };
+
 class Tracer {
   public:
     explicit Tracer(const TracerSettings &settings);
@@ -59,13 +62,15 @@ class Tracer {
     void expect(int pid);
     // From now on an exec of this file is known to start this interpreter, whose addresses are as the file has them.
     void remember_interpreter(const mt_file_id &executable, const mt_python &python);
-    // The line engine: attaches to python:line in `pid`, whose interpreter is the ELF file `module`. `sites` is how
-    // many places of the code the probe is in. False, with errno, when the kernel refuses. Forgotten with
-    // forget_line_probe().
-    bool attach_line_probe(int pid, const mt_file_id &module_id, const std::string &module, int sites);
-    bool has_line_probe(int pid, const mt_file_id &module_id) const;
+    // Attaches to a probe of `pid`, whose interpreter is the ELF file that `path` opens. `places` is how many there are
+    // of the probe in its code. False, with errno, when the kernel refuses.
+    bool attach_probe(Probe probe, int pid, const mt_file_id &module, const std::string &path, int places);
+    bool has_probe(Probe probe, int pid, const mt_file_id &module) const;
+    size_t probe_count() const {
+        return probes_.size();
+    }
     // Detaches from all processes but these.
-    void keep_line_probes(const std::set<int> &pids);
+    void keep_probes(const std::set<int> &pids);
     // Closes all accounts. The hooks charge nothing from then on; the destructor detaches them, which takes the kernel
     // most of a second.
     void stop();
@@ -86,6 +91,7 @@ class Tracer {
     std::vector<ChargeRow> read_charges() const;
     std::vector<CallRow> read_calls() const;
     std::vector<LineRow> read_lines() const;
+    std::vector<CollectionRow> read_collections() const;
     // Removes what was read of a closed account, and lets its slot be used again.
     void forget(const AccountData &closed);
 
@@ -109,7 +115,7 @@ class Tracer {
     };
 
     using Link = std::unique_ptr<bpf_link, Destroy>;
-    struct LineProbe {
+    struct AttachedProbe {
         mt_file_id module{};
         Link link;
     };
@@ -120,7 +126,7 @@ class Tracer {
     mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
     size_t accounts_bytes_ = 0;
     std::vector<Link> links_;
-    std::map<int, LineProbe> line_probes_;                          // by pid
+    std::map<std::pair<int, Probe>, AttachedProbe> probes_;         // by pid
     std::map<std::pair<uint64_t, uint64_t>, uint32_t> line_sites_;  // by the module's device and inode
     std::function<void(std::span<const uint8_t>)> handler_;
 };

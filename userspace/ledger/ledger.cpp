@@ -5,6 +5,8 @@
 #include <set>
 #include <tuple>
 
+#include "symbolize/location_table.h"
+
 namespace memtrace {
 
 namespace {
@@ -224,6 +226,31 @@ std::map<Place, ArenaSum> sum_arenas(const AccountData &data, const CodeTable &c
         (key.kind == MT_KIND_ARENA_MMAP ? at.created : at.released) += sum.count;
     }
     return arenas;
+}
+
+Collections sum_collections(const AccountData &data, const CodeTable &codes, int64_t page_bytes) {
+    Collections collections;
+    for (const auto &[key, sum] : data.collections) {
+        Place place;
+        if (const CodeObject *code = codes.code_object(key.account, key.code, key.linetable)) {
+            place.file = code->file;
+            place.function = code->function;
+            place.line = line_at(code->linetable, code->first_line, key.instruction).value_or(0);
+        } else {
+            place.owner = owner_name(MT_OWNER_LINE_UNKNOWN);
+        }
+        for (CollectionSum *total : {&collections.by_generation[key.generation], &collections.by_place[place]}) {
+            total->count += sum.count;
+            total->objects += sum.objects;
+            total->pause_ns += sum.pause_ns;
+            total->longest_pause_ns = std::max<uint64_t>(total->longest_pause_ns, sum.longest_pause_ns);
+            total->rss_change += sum.rss_pages * page_bytes;
+            for (unsigned bucket = 0; bucket < MT_PAUSE_BUCKETS; bucket++)
+                if (sum.pauses[bucket])
+                    total->histogram[uint64_t{1000} << bucket] += sum.pauses[bucket];
+        }
+    }
+    return collections;
 }
 
 }  // namespace memtrace

@@ -110,4 +110,21 @@ struct ArenaSum {
 // The interpreter's arenas by the place that made or released them.
 std::map<Place, ArenaSum> sum_arenas(const AccountData &data, const CodeTable &codes);
 
+// Garbage collections, together or of some kind.
+struct CollectionSum {
+    uint64_t count = 0;
+    uint64_t objects = 0;  // collected
+    uint64_t pause_ns = 0;
+    uint64_t longest_pause_ns = 0;
+    int64_t rss_change = 0;                  // of the process, from their starts to their ends
+    std::map<uint64_t, uint64_t> histogram;  // longest pause of a bucket, a power of two of microseconds, in ns -> count
+};
+
+struct Collections {
+    std::map<int, CollectionSum> by_generation;
+    std::map<Place, CollectionSum> by_place;  // the line that was running: it triggered the collection
+};
+
+Collections sum_collections(const AccountData &data, const CodeTable &codes, int64_t page_bytes);
+
 }  // namespace memtrace

@@ -83,6 +83,34 @@ json render_calls(const ReportProcess &process) {
     return calls;
 }
 
+json render_sum(const CollectionSum &sum) {
+    return {{"count", sum.count},
+            {"objects", sum.objects},
+            {"pause_ns", sum.pause_ns},
+            {"longest_pause_ns", sum.longest_pause_ns},
+            {"rss_change_bytes", sum.rss_change}};
+}
+
+json render_collections(const ReportProcess &process) {
+    if (!process.collections)
+        return nullptr;
+    json generations = json::array(), lines = json::array();
+    for (const auto &[generation, sum] : process.collections->by_generation) {
+        json row = render_sum(sum);
+        row["generation"] = generation;
+        row["pauses"] = json::array();
+        for (const auto &[limit, count] : sum.histogram)
+            row["pauses"].push_back({{"at_most_ns", limit}, {"count", count}});
+        generations.push_back(std::move(row));
+    }
+    for (const auto &[place, sum] : process.collections->by_place) {
+        json row = render_place(place);
+        row.update(render_sum(sum));
+        lines.push_back(std::move(row));
+    }
+    return {{"generations", generations}, {"lines", lines}};
+}
+
 json render_process(const ReportProcess &process) {
     Balance total = process.balances.total();
     json python = nullptr;
@@ -125,7 +153,8 @@ json render_process(const ReportProcess &process) {
             {"lines", render_lines(process)},
             {"returns", render_returns(process)},
             {"syscalls", render_calls(process)},
-            {"arenas", arenas}};
+            {"arenas", arenas},
+            {"gc", render_collections(process)}};
 }
 
 }  // namespace

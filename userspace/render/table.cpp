@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMaxFunctions = 10;
 constexpr size_t kMaxReturns = 12;
+constexpr size_t kMaxPlaces = 5;             // that trigger garbage collections
 constexpr int64_t kWorthShowing = 64 << 10;  // rows of less are summed up
 
 double seconds(uint64_t ns) {
@@ -136,6 +137,33 @@ void render_returns(std::string &out, const ReportProcess &process) {
                            fmt::format("{:.2f}", static_cast<double>(rest) / (1 << 20)), "", "", "all others");
 }
 
+void render_collections(std::string &out, const ReportProcess &process) {
+    if (!process.collections) {
+        if (process.python)
+            out += "Garbage collections were not counted: this build of CPython has no probes for them.\n";
+        return;
+    }
+    out += "\nGarbage collections    Count      Objects       Paused      Longest    RSS change\n";
+    auto row = [&out](const std::string &name, const CollectionSum &sum) {
+        auto ms = [](uint64_t ns) { return fmt::format("{:.3f} ms", static_cast<double>(ns) / 1e6); };
+        out += fmt::format("  {:<17}{:>9}{:>13}{:>13}{:>13}{:>14}\n", name, sum.count, sum.objects, ms(sum.pause_ns),
+                           ms(sum.longest_pause_ns), render_mib(sum.rss_change));
+    };
+    for (const auto &[generation, sum] : process.collections->by_generation)
+        row(fmt::format("generation {}", generation), sum);
+    if (process.collections->by_generation.empty())
+        out += "  none\n";
+    std::vector<std::pair<Place, CollectionSum>> places(process.collections->by_place.begin(),
+                                                        process.collections->by_place.end());
+    std::stable_sort(places.begin(), places.end(),
+                     [](const auto &a, const auto &b) { return a.second.pause_ns > b.second.pause_ns; });
+    if (places.size() > kMaxPlaces)
+        places.resize(kMaxPlaces);
+    for (const auto &[place, sum] : places)
+        out += fmt::format("  {} of {:.3f} ms together at {}\n", sum.count, static_cast<double>(sum.pause_ns) / 1e6,
+                           describe_place(place));
+}
+
 void render_calls(std::string &out, const ReportProcess &process) {
     const std::pair<mt_call_kind, const char *> names[] = {
         {MT_KIND_MMAP, "mmap"},         {MT_KIND_MUNMAP, "munmap"},
@@ -183,6 +211,7 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     render_owners(out, process);
     render_returns(out, process);
     render_calls(out, process);
+    render_collections(out, process);
 }
 
 }  // namespace

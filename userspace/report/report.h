@@ -75,6 +75,7 @@ struct ReportProcess {
     std::vector<ReportReturn> returns;  // largest first
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
+    std::optional<Collections> collections;  // null: the interpreter has no probes for them
 };
 
 struct Report {

@@ -12,7 +12,7 @@ namespace memtrace {
 
 namespace {
 
-constexpr size_t kCodeHeader = offsetof(mt_code_record, bytes);
+constexpr size_t kCodeHeader = sizeof(mt_code_header);
 constexpr size_t kStackHeader = offsetof(mt_stack_record, frames);
 constexpr uint64_t kMaxTextBytes = 4096 * 4;  // PATH_MAX characters of the widest kind
 constexpr uint64_t kMaxLinetable = 4 << 20;   // a table of 4 MiB is a function of a million instructions
@@ -54,7 +54,7 @@ std::string bare_name(const CodeObject &code) {
 bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout, const RemoteMemory &memory) {
     if (bytes.size() < kCodeHeader)
         return false;
-    mt_code_record record;
+    mt_code_header record;
     std::memcpy(&record, bytes.data(), kCodeHeader);
     uint64_t total = uint64_t{record.file.length_bytes} + record.name.length_bytes + record.table.length_bytes;
     if (total > bytes.size() - kCodeHeader)
@@ -108,6 +108,11 @@ bool CodeTable::add_stack(std::span<const uint8_t> bytes) {
     return true;
 }
 
+const CodeObject *CodeTable::code_object(uint32_t account, uint64_t code, uint64_t linetable) const {
+    auto found = codes_.find({account, code, linetable});
+    return found == codes_.end() ? nullptr : found->second.get();
+}
+
 const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack) const {
     auto known = resolved_.find({account, stack});
     if (known != resolved_.end())
@@ -118,12 +123,11 @@ const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack
     std::vector<Location> locations;
     locations.reserve(found->second.size());
     for (const mt_frame &frame : found->second) {
-        auto found_code = codes_.find({account, frame.code, frame.linetable});
-        if (found_code == codes_.end()) {
+        const CodeObject *code = code_object(account, frame.code, frame.linetable);
+        if (!code) {
             locations.push_back({&unknown_, std::nullopt});
             continue;
         }
-        const CodeObject *code = found_code->second.get();
         auto line = line_at(code->linetable, code->first_line, frame.instruction);
         // A frame that has reported no line yet may lie where another's was: then the names differ.
         const ProbedLine *probed = lines_.find(frame.line);

@@ -55,6 +55,9 @@ class CodeTable {
     // resolved once: ask when all code objects have arrived.
     const std::vector<Location> *resolve(uint32_t account, uint64_t stack) const;
 
+    // Null when it never arrived. Owned by the table.
+    const CodeObject *code_object(uint32_t account, uint64_t code, uint64_t linetable) const;
+
     // The line that the probe knows by this id, and the function that holds it: null when nothing was ever charged to
     // that function.
     const ProbedLine *probed_line(uint64_t id) const {

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Garbage collections, from python:gc__start(generation) and python:gc__done(objects collected).
+ *
+ * The programs may be preempted: they must not touch the per-CPU scratch, and so name the innermost frame only. Its code
+ * object is announced by address; userspace reads it. */
+#ifndef MEMTRACE_BPF_COLLECTIONS_H
+#define MEMTRACE_BPF_COLLECTIONS_H
+
+/* The code object, line table and instruction of `frame`; all 0 when they cannot be read. */
+static __always_inline void mt_read_place(const struct mt_account *account, mt_u64 frame, struct mt_collection_key *key)
+{
+    const struct mt_python *python = &account->python;
+    mt_u64 code = mt_read_user_u64(frame + python->frame_code);
+    if (!code || mt_read_user_u64(code + 8) != python->code_type) /* PyObject.ob_type */
+        return;
+    mt_s64 instruction = mt_read_user_u64(frame + python->frame_instr) - code - python->code_instructions;
+    key->code = code;
+    key->linetable = mt_read_user_u64(code + python->code_linetable);
+    key->instruction = instruction == (mt_s32)instruction ? instruction : -1;
+}
+
+static __always_inline void mt_announce_code(const struct mt_account *account, mt_u64 code, mt_u64 linetable)
+{
+    struct mt_code_key key = {.code = code, .linetable = linetable, .account = account->id};
+    if (!code || bpf_map_lookup_elem(&published_codes, &key))
+        return;
+    const struct mt_python *python = &account->python;
+    struct mt_code_header header = {.record = {.kind = MT_RECORD_CODE, .account = account->id},
+                                    .code = code,
+                                    .linetable = linetable,
+                                    .first_line = mt_read_user_u64(code + python->code_first_line),
+                                    .missing = MT_MISSING_FILE | MT_MISSING_NAME | MT_MISSING_TABLE};
+    header.file.address = mt_read_user_u64(code + python->code_filename);
+    header.name.address = mt_read_user_u64(code + python->code_qualname);
+    header.table.address = linetable;
+    if (bpf_ringbuf_output(&records, &header, sizeof(header), BPF_RB_FORCE_WAKEUP)) {
+        mt_count_failure(MT_FAIL_RING_FULL);
+        return;
+    }
+    mt_u8 one = 1;
+    bpf_map_update_elem(&published_codes, &key, &one, BPF_ANY);
+}
+
+/* The running process's account, for the probes. */
+static __always_inline struct mt_account *mt_current_account(void)
+{
+    mt_u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    return process ? mt_find_account(process->account) : 0;
+}
+
+static __always_inline int mt_on_gc_start(struct pt_regs *context)
+{
+    struct mt_account *account = mt_current_account();
+    struct mt_thread *thread = account ? mt_this_thread(bpf_get_current_pid_tgid()) : 0;
+    if (!thread)
+        return 0;
+    long generation = 0;
+    bpf_usdt_arg(context, 0, &generation);
+    thread->collection_generation = generation;
+    thread->collection_rss = account->rss;
+    thread->collection_start_ns = bpf_ktime_get_ns();
+    return 0;
+}
+
+/* Bucket of a pause: the power of two of its microseconds, rounded up. */
+__noinline mt_u32 mt_pause_bucket(mt_u64 ns)
+{
+    mt_u32 bucket = 0;
+    for (mt_u64 limit = 1000; bucket < MT_PAUSE_BUCKETS - 1 && ns > limit; limit *= 2)
+        bucket++;
+    return bucket;
+}
+
+static __always_inline int mt_on_gc_done(struct pt_regs *context)
+{
+    mt_u64 now = bpf_ktime_get_ns();
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    struct mt_account *account = mt_current_account();
+    /* One whose start was not seen is not counted: memtrace attached in the middle of it. */
+    if (!thread || !account || !thread->collection_start_ns)
+        return 0;
+    mt_u64 pause = now - thread->collection_start_ns;
+    thread->collection_start_ns = 0;
+    struct mt_collection_key key = {.account = account->id, .generation = thread->collection_generation};
+    mt_u64 frame = mt_read_frame(account);
+    if (frame) {
+        mt_read_place(account, frame, &key);
+        mt_announce_code(account, key.code, key.linetable);
+    }
+    struct mt_collection_sum *sum = bpf_map_lookup_elem(&collections, &key);
+    if (!sum) {
+        struct mt_collection_sum zero = {};
+        bpf_map_update_elem(&collections, &key, &zero, BPF_NOEXIST);
+        sum = bpf_map_lookup_elem(&collections, &key);
+        if (!sum) {
+            mt_count_failure(MT_FAIL_COLLECTIONS_FULL);
+            return 0;
+        }
+    }
+    long collected = 0;
+    bpf_usdt_arg(context, 0, &collected);
+    __sync_fetch_and_add(&sum->count, 1);
+    __sync_fetch_and_add(&sum->objects, collected);
+    __sync_fetch_and_add(&sum->pause_ns, pause);
+    __sync_fetch_and_add(&sum->rss_pages, account->rss - thread->collection_rss);
+    __sync_fetch_and_add(&sum->pauses[mt_pause_bucket(pause) & (MT_PAUSE_BUCKETS - 1)], 1);
+    if (pause > sum->longest_pause_ns)
+        sum->longest_pause_ns = pause;
+    return 0;
+}
+
+#endif
