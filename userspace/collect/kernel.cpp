@@ -154,32 +154,30 @@ Check check_rss_source(bool has_btf) {
                            "Linux 6.2 and later have the cheap one; both give the same bytes"));
 }
 
-// What libbpf's probes say: 1, 0, or a negative error.
+// What libbpf's probes say: 1, 0, or a negative error; they need to be allowed to load programs.
 Check check_feature(const char *name, int probed, const char *found, const std::string &lacking, const char *remedy) {
-    if (probed > 0)
-        return yes(name, found);
-    return no(name, lacking, remedy);
+    if (probed < 0)
+        return unknown(name, "not known: no BPF program can be loaded", "");
+    return probed ? yes(name, found) : no(name, lacking, remedy);
 }
 
-// Of the features that can be tried only where programs can be loaded.
-std::vector<Check> check_features(bool loads) {
-    if (!loads) {
-        std::vector<Check> unknowns;
-        for (const char *name : {"ring buffers", "task storage", "attach cookies"})
-            unknowns.push_back(not_required(unknown(name, "not known: no BPF program can be loaded", "")));
-        return unknowns;
-    }
-    const char *without = "memtrace does without";
-    return {
-        check_feature("ring buffers", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_RINGBUF, nullptr), "BPF_MAP_TYPE_RINGBUF",
-                      fmt::format("this kernel ({}) has no BPF ring buffers", kernel_release()),
-                      "memtrace needs Linux 5.8 or later"),
-        not_required(check_feature("task storage", libbpf_probe_bpf_map_type(BPF_MAP_TYPE_TASK_STORAGE, nullptr),
-                                   "BPF_MAP_TYPE_TASK_STORAGE", "Linux 5.11 and later have it", without)),
-        not_required(check_feature("attach cookies",
-                                   libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, nullptr),
-                                   "bpf_get_attach_cookie", "Linux 5.15 and later have them", without)),
-    };
+Check check_ring_buffers(bool loads) {
+    int probed = loads ? libbpf_probe_bpf_map_type(BPF_MAP_TYPE_RINGBUF, nullptr) : -EPERM;
+    return check_feature("ring buffers", probed, "BPF_MAP_TYPE_RINGBUF",
+                         fmt::format("this kernel ({}) has no BPF ring buffers", kernel_release()),
+                         "memtrace needs Linux 5.8 or later");
+}
+
+Check check_task_storage(bool loads) {
+    int probed = loads ? libbpf_probe_bpf_map_type(BPF_MAP_TYPE_TASK_STORAGE, nullptr) : -EPERM;
+    return not_required(check_feature("task storage", probed, "BPF_MAP_TYPE_TASK_STORAGE",
+                                      "Linux 5.11 and later have it", "memtrace does without"));
+}
+
+Check check_cookies(bool loads) {
+    int probed = loads ? libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, nullptr) : -EPERM;
+    return not_required(check_feature("attach cookies", probed, "bpf_get_attach_cookie",
+                                      "Linux 5.15 and later have them", "memtrace does without"));
 }
 
 // The BPF programs see the host's process numbers. 0xeffffffc is its PID namespace (PROC_PID_INIT_INO,
@@ -209,6 +207,13 @@ Check check_lockdown() {
                text->find("[integrity]") == std::string::npos ? "none" : "integrity, which is no hindrance");
 }
 
+// Without these nothing can be traced.
+std::vector<Check> check_needs(int load_error) {
+    libbpf_set_print(nullptr);  // a probe that fails is an answer
+    return {check_btf(), check_bpf_call(load_error), check_loading(load_error), check_tracefs(),
+            check_ring_buffers(load_error == 0)};
+}
+
 void require(const Check &check) {
     if (check.required && check.ok != true)
         fail("{}: {}", check.found, check.remedy);
@@ -217,14 +222,12 @@ void require(const Check &check) {
 }  // namespace
 
 std::vector<Check> check_kernel() {
-    libbpf_set_print(nullptr);  // a probe that fails is an answer
     int load_error = try_trivial_program();
-    std::vector<Check> checks = {check_release(), check_btf(), check_bpf_call(load_error), check_loading(load_error),
-                                 check_tracefs()};
-    checks.push_back(check_rss_source(access(kBtfPath, R_OK) == 0));
-    for (Check &check : check_features(load_error == 0))
-        checks.push_back(std::move(check));
-    checks.push_back(check_probes());
+    std::vector<Check> checks = check_needs(load_error);
+    checks.insert(checks.begin(), check_release());
+    for (const Check &check : {check_rss_source(access(kBtfPath, R_OK) == 0), check_task_storage(load_error == 0),
+                               check_cookies(load_error == 0), check_probes()})
+        checks.push_back(check);
     return checks;
 }
 
@@ -267,7 +270,7 @@ void require_permissions() {
 void require_bpf() {
     for (const Check &check : check_user())
         require(check);
-    for (const Check &check : check_kernel())
+    for (const Check &check : check_needs(try_trivial_program()))
         require(check);
     if (has_tracepoints())
         return;
