@@ -85,7 +85,7 @@ class DoctorTest(RootTest):
         self.assertTrue(self.engine(process, "stack")["usable"])
         line = self.engine(process, "line")
         self.assertFalse(line["usable"])
-        self.assertIn("no line probe", line["reason"])
+        self.assertIn("no python:line probe", line["reason"])
         self.assertEqual(line["alternative"], "the stack engine gives the same bytes")
         self.assertIn("this build has none", self.table)
 
@@ -95,7 +95,7 @@ class DoctorTest(RootTest):
         python = self.altered_python("python3.11", lambda image: rename_probes(image, [name.encode() for name in gone]))
         process = self.process(python)
         self.assertEqual([probe["name"] for probe in process["probes"]], [name for name in PROBES if name not in gone])
-        self.assertIn("no line probe", self.engine(process, "line")["reason"])
+        self.assertIn("no python:line probe", self.engine(process, "line")["reason"])
 
     def test_an_interpreter_whose_line_probe_crashes_it(self):
         process = self.process(self.altered_python("python3.11", lambda image: claim_version(image, 11, 0)))

@@ -24,7 +24,7 @@ std::string name_of(int pid) {
     std::string name = read_whole_file(fmt::format("/proc/{}/comm", pid)).value_or("?");
     while (!name.empty() && name.back() == '\n')
         name.pop_back();
-    return name;
+    return printable(name);
 }
 
 void require_process(int pid) {

@@ -170,14 +170,14 @@ Check check_ring_buffers(bool loads) {
 
 Check check_task_storage(bool loads) {
     int probed = loads ? libbpf_probe_bpf_map_type(BPF_MAP_TYPE_TASK_STORAGE, nullptr) : -EPERM;
-    return not_required(check_feature("task storage", probed, "BPF_MAP_TYPE_TASK_STORAGE",
-                                      "Linux 5.11 and later have it", "memtrace does without"));
+    return not_required(check_feature("task storage", probed, "BPF_MAP_TYPE_TASK_STORAGE", "this kernel has none",
+                                      "the line engine needs Linux 5.11 or later"));
 }
 
 Check check_cookies(bool loads) {
     int probed = loads ? libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_get_attach_cookie, nullptr) : -EPERM;
-    return not_required(check_feature("attach cookies", probed, "bpf_get_attach_cookie",
-                                      "Linux 5.15 and later have them", "memtrace does without"));
+    return not_required(check_feature("attach cookies", probed, "bpf_get_attach_cookie", "this kernel has none",
+                                      "memtrace does without; Linux 5.15 and later have them"));
 }
 
 // The BPF programs see the host's process numbers. 0xeffffffc is its PID namespace (PROC_PID_INIT_INO,

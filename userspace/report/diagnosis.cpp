@@ -35,19 +35,11 @@ EngineVerdict judge_stack_engine(const FoundPython &python) {
 }
 
 EngineVerdict judge_line_engine(const FoundPython &python, const EngineVerdict &stack) {
-    EngineVerdict line{"line", false, "", stack.usable ? "the stack engine gives the same bytes" : stack.alternative};
-    const UsdtProbe *probe = python.probes ? find_probe(*python.probes, "line") : nullptr;
-    if (Check uprobes = check_probes(); uprobes.ok != true)
-        line.reason = uprobes.found;
-    else if (!python.probes)
-        line.reason = "the interpreter's probes cannot be read";
-    else if (!probe)
-        line.reason = "this build of CPython has no line probe";
-    else if (!probe->refusal.empty())
-        line.reason = probe->refusal;
-    else
+    Check uprobes = check_probes();
+    std::string refusal = uprobes.ok == true ? probe_refusal(python.probes, "line") : uprobes.found;
+    if (refusal.empty())
         return {"line", true, "", ""};
-    return line;
+    return {"line", false, refusal, stack.usable ? "the stack engine gives the same bytes" : stack.alternative};
 }
 
 }  // namespace
