@@ -19,8 +19,15 @@ int main(int argc, char **argv) {
             return 0;
         if (options->verbose)
             spdlog::set_level(spdlog::level::debug);
-        return options->command == memtrace::Command::kRun ? memtrace::run_command(*options)
-                                                           : memtrace::run_attach(*options);
+        switch (options->command) {
+            case memtrace::Command::kRun:
+                return memtrace::run_command(*options);
+            case memtrace::Command::kDoctor:
+                return memtrace::run_doctor(*options);
+            case memtrace::Command::kAttach:
+                break;
+        }
+        return memtrace::run_attach(*options);
     } catch (const memtrace::Failure &failure) {
         spdlog::error("{}", failure.what());
         return failure.exit_status();

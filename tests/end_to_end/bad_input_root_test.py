@@ -4,25 +4,9 @@ import os
 import subprocess
 import unittest
 
-from harness import MEMTRACE, PYTHON, RootTest
+from harness import MEMTRACE, NOBODY, PYTHON, WITHOUT_BPF, WITHOUT_BTF, RootTest, claim_version
 
 OURS, NOT_EXECUTABLE, NOT_FOUND, USAGE = 125, 126, 127, 2
-# Runs the rest of its arguments with bpf(2) answering ENOSYS, as on a kernel without CONFIG_BPF_SYSCALL.
-WITHOUT_BPF = """
-import ctypes, os, struct, sys
-BPF_SYSCALL, ENOSYS = 321, 38
-filter = b"".join(struct.pack("HBBI", *row) for row in [
-    (0x20, 0, 0, 0),                      # load the system call's number
-    (0x15, 0, 1, BPF_SYSCALL),            # is it bpf?
-    (0x06, 0, 0, 0x00050000 | ENOSYS),    # then fail with ENOSYS
-    (0x06, 0, 0, 0x7fff0000)])            # else allow
-buffer = ctypes.create_string_buffer(filter)
-program = struct.pack("HxxxxxxQ", 4, ctypes.addressof(buffer))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0    # PR_SET_NO_NEW_PRIVS
-assert libc.prctl(22, 2, ctypes.create_string_buffer(program)) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 class BadInputTest(RootTest):
@@ -61,21 +45,15 @@ class BadInputTest(RootTest):
 
     def test_not_root(self):
         target = self.sleeper()
-        nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-        copied = self.path("memtrace")
-        os.chmod(self.scratch, 0o755)
-        subprocess.run(["cp", MEMTRACE, copied], check=True)
+        copied = self.memtrace_for_all()
         for args in (["-p", str(target.pid)], ["run", "--", "/bin/true"]):
-            done = subprocess.run([*nobody, copied, *args], capture_output=True, text=True)
+            done = subprocess.run([*NOBODY, copied, *args], capture_output=True, text=True)
             self.assertEqual(done.returncode, OURS)
             for word in ("cap_bpf", "cap_perfmon", "cap_sys_ptrace", "sudo"):
                 self.assertIn(word, done.stderr)
 
     def test_a_kernel_without_btf(self):
-        # Privately: nobody else's /sys changes. (/sys is a mount point in a chroot too, where / is not.)
-        hide = 'mount --make-rprivate /sys && mount -t tmpfs none /sys/kernel/btf && exec "$@"'
-        hidden = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", hide, "sh"]
-        self.refused(OURS, ["no BTF", "CONFIG_DEBUG_INFO_BTF"], "run", "--", "/bin/true", prefix=hidden)
+        self.refused(OURS, ["no BTF", "CONFIG_DEBUG_INFO_BTF"], "run", "--", "/bin/true", prefix=WITHOUT_BTF)
 
     def test_a_kernel_without_bpf(self):
         script = self.write("without_bpf.py", WITHOUT_BPF)
@@ -104,16 +82,7 @@ class BadInputTest(RootTest):
         self.assertEqual(process["lines"], [])
 
     def claiming_another_version(self):
-        """A copy of Debian's python3.11 whose Py_Version says 3.99."""
-        with open(PYTHON, "rb") as file:
-            image = bytearray(file.read())
-        version = next(i for i in range(0, len(image) - 8, 8) if image[i + 1:i + 8] == b"\x02\x0b\x03\0\0\0\0")
-        image[version + 2] = 99
-        copy = self.path("python3.99")
-        with open(copy, "wb") as file:
-            file.write(image)
-        os.chmod(copy, 0o755)
-        return copy
+        return self.altered_python("python3.99", lambda image: claim_version(image, 99, 2))
 
     def test_commands_that_cannot_run(self):
         self.refused(NOT_FOUND, ["no command 'no-such-command-here'"], "run", "--", "no-such-command-here")

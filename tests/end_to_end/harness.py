@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,6 +21,28 @@ PYTHON = "/usr/bin/python3.11"
 MIB = 1 << 20
 # "Below 0.1 % of the peak, or 128 KiB": how far smaps and statm themselves may be apart.
 SLACK = 128 << 10
+# Runs the rest of its arguments with bpf(2) answering ENOSYS, as on a kernel without CONFIG_BPF_SYSCALL.
+WITHOUT_BPF = """
+import ctypes, os, struct, sys
+BPF_SYSCALL, ENOSYS = 321, 38
+filter = b"".join(struct.pack("HBBI", *row) for row in [
+    (0x20, 0, 0, 0),                      # load the system call's number
+    (0x15, 0, 1, BPF_SYSCALL),            # is it bpf?
+    (0x06, 0, 0, 0x00050000 | ENOSYS),    # then fail with ENOSYS
+    (0x06, 0, 0, 0x7fff0000)])            # else allow
+buffer = ctypes.create_string_buffer(filter)
+program = struct.pack("HxxxxxxQ", 4, ctypes.addressof(buffer))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0    # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, ctypes.create_string_buffer(program)) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+# Runs the rest of its arguments where the kernel's BTF is hidden. Privately: nobody else's /sys changes. (/sys is a mount
+# point in a chroot too, where / is not.)
+WITHOUT_BTF = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
+               'mount --make-rprivate /sys && mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
+# Runs the rest of its arguments as a user without any privilege.
+NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 
 
 def why_not_here():
@@ -68,6 +91,21 @@ class RootTest(unittest.TestCase):
                              stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, **options)
         process.stdout.readline()
         return process
+
+    def altered_python(self, name, alter):
+        """A copy of Debian's python3.11, under this name, whose bytes were altered by alter(bytearray)."""
+        with open(PYTHON, "rb") as file:
+            image = bytearray(file.read())
+        alter(image)
+        with open(self.path(name), "wb") as file:
+            file.write(image)
+        os.chmod(self.path(name), 0o755)
+        return self.path(name)
+
+    def memtrace_for_all(self):
+        """A copy of memtrace that any user may run."""
+        os.chmod(self.scratch, 0o755)
+        return shutil.copy(MEMTRACE, self.path("memtrace"))
 
     def memtrace(self, *args, check=True, **options):
         """Runs memtrace; its output and exit status."""
@@ -130,6 +168,12 @@ class RootTest(unittest.TestCase):
             self.assertEqual(sum(owner["grown_bytes"] for owner in owners), rss["grown_bytes"])
             self.assertEqual(sum(owner["returned_bytes"] for owner in owners), rss["returned_bytes"])
             self.assertEqual(sum(row["bytes"] for row in process["returns"]), rss["returned_bytes"])
+
+
+def claim_version(image, minor, micro):
+    """Makes a python3.11's Py_Version, which is 0x030b02f0 for 3.11.2 final, say another one."""
+    at = next(i for i in range(0, len(image) - 8, 8) if image[i + 1:i + 8] == b"\x02\x0b\x03\0\0\0\0")
+    image[at + 1], image[at + 2] = micro, minor
 
 
 def load(file):

@@ -11,6 +11,7 @@
 namespace memtrace {
 
 // memtrace's own exit statuses, as `env` and `timeout` use them.
+inline constexpr int kExitNotReady = 1;  // of memtrace doctor: something that tracing needs is missing
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitFailure = 125;
 inline constexpr int kExitNotExecutable = 126;

@@ -24,7 +24,7 @@ std::string name_of(int pid) {
     std::string name = read_whole_file(fmt::format("/proc/{}/comm", pid)).value_or("?");
     while (!name.empty() && name.back() == '\n')
         name.pop_back();
-    return name;
+    return printable(name);
 }
 
 void require_process(int pid) {
@@ -34,15 +34,23 @@ void require_process(int pid) {
         fail("process {} is memtrace itself", pid);
 }
 
-FoundPython require_python(int pid) {
+void require_memory(int pid) {
     if (!has_memory(pid))
         fail("process {} ({}) has no memory of its own: it is a kernel thread, or has ended and waits for its parent",
              pid, name_of(pid));
+}
+
+[[noreturn]] void fail_not_python(int pid) {
+    fail("process {} ({}) is not a Python process: no CPython interpreter is mapped in it", pid, name_of(pid));
+}
+
+FoundPython require_python(int pid) {
+    require_memory(pid);
     if (!read_mappings(pid))
         fail("process {} ({}) is not ours to trace: {}", pid, name_of(pid), strerror(errno));
     auto python = find_python(pid);
     if (!python)
-        fail("process {} ({}) is not a Python process: no CPython interpreter is mapped in it", pid, name_of(pid));
+        fail_not_python(pid);
     if (python->runtime.state != MT_PYTHON_READY)
         spdlog::warn("process {}: {}; bytes are counted, lines are not known", pid, python->refusal);
     return *python;
@@ -165,6 +173,20 @@ int run_command(const Options &options) {
         return 128 + SIGTERM;
     }
     return exit_as(wait_status);
+}
+
+int run_doctor(const Options &options) {
+    Output output("", STDOUT_FILENO);
+    Diagnosis diagnosis = diagnose_host();
+    for (int pid : options.pids) {
+        require_process(pid);
+        require_memory(pid);
+        diagnosis.process = diagnose_process(pid);
+        if (!diagnosis.process->python && diagnosis.process->obstacle.empty())
+            fail_not_python(pid);
+    }
+    output.write(options.format == Format::kJson ? render_doctor_json(diagnosis) : render_doctor_table(diagnosis));
+    return diagnosis.obstacles().empty() ? 0 : kExitNotReady;
 }
 
 }  // namespace memtrace

@@ -8,5 +8,6 @@ namespace memtrace {
 
 int run_attach(const Options &options);
 int run_command(const Options &options);
+int run_doctor(const Options &options);
 
 }  // namespace memtrace

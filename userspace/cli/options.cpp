@@ -21,12 +21,17 @@ constexpr const char *kDescription =
     "made "
     "the resident set grow, which line gave memory back, and by which call.\n\n"
     "  sudo memtrace -p PID              attach to a process; report when you press Ctrl-C\n"
-    "  sudo memtrace run -- python3 X    trace a program from its first instruction\n";
+    "  sudo memtrace run -- python3 X    trace a program from its first instruction\n"
+    "       memtrace doctor -p PID       what this kernel, this user and this interpreter allow\n";
 
-void add_report_options(CLI::App &app, Options &options, std::string &format, std::string &engine) {
+void add_format_option(CLI::App &app, std::string &format) {
     app.add_option("--format", format, "How the report is printed: table, for people, or json, for programs.")
         ->check(CLI::IsMember({"table", "json"}))
         ->capture_default_str();
+}
+
+void add_report_options(CLI::App &app, Options &options, std::string &format, std::string &engine) {
+    add_format_option(app, format);
     app.add_option("-o,--output", options.output, "Write the report to this file.");
     app.add_option("--function", options.filter.functions,
                    "Report only functions of this name, qualified (Class.method) or not. May be repeated.")
@@ -77,7 +82,8 @@ std::optional<Options> parse_options(int argc, char **argv) {
     app.set_version_flag("--version", std::string("memtrace ") + MEMTRACE_VERSION, "Print the version and exit.");
     app.set_help_flag("-h,--help", "Print this help and exit.");
     app.footer(
-        "memtrace exits with 0; with 125 when it fails itself, and 2 when it was called wrongly. 'memtrace run' exits "
+        "memtrace exits with 0; with 1 when doctor finds that it cannot trace here, 125 when it fails itself, and 2 "
+        "when it was called wrongly. 'memtrace run' exits "
         "as its "
         "command does, with 127 when there is no such command and 126 when it cannot be executed.");
     app.add_option("-p,--pid", options.pids, "The process to attach to. May be repeated.")
@@ -100,6 +106,15 @@ std::optional<Options> parse_options(int argc, char **argv) {
     add_report_options(*run, options, format, engine);
     run->add_option("--rss-source", rss_source, "As for memtrace itself.")
         ->check(CLI::IsMember({"auto", "btf", "classic"}));
+
+    CLI::App *doctor = app.add_subcommand("doctor",
+                                          "memtrace doctor [-p PID]\n"
+                                          "Say what this kernel, this user and the interpreter of a process allow, "
+                                          "and what to do about what they do not. Needs no privileges.");
+    doctor->set_help_flag("-h,--help", "Print this help and exit.");
+    int patient = 0;
+    doctor->add_option("-p,--pid", patient, "The process whose interpreter to look at.")->check(CLI::PositiveNumber);
+    add_format_option(*doctor, format);
 
     // What follows "--" is the command's own, whatever it looks like.
     std::vector<std::string> ours;
@@ -126,6 +141,14 @@ std::optional<Options> parse_options(int argc, char **argv) {
     if (rss_source != "auto")
         options.rss_source = rss_source == "btf" ? RssSource::kBtf : RssSource::kClassic;
 
+    if (doctor->parsed()) {
+        options.command = Command::kDoctor;
+        if (dashes || !app.parse_order().empty() || run->parsed())
+            fail_usage("memtrace doctor takes only -p and --format, after its name; see memtrace doctor --help");
+        if (patient)
+            options.pids = {patient};
+        return options;
+    }
     if (run->parsed()) {
         options.command = Command::kRun;
         if (options.argv.empty())

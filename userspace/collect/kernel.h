@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this kernel and this user allow, asked once, before anything is started.
+// What this kernel and this user allow: asked here and nowhere else, by those who must know before anything is started
+// (require_...) and by those who explain it (memtrace doctor).
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace memtrace {
 
@@ -12,12 +15,29 @@ enum class RssSource {
     kClassic,  // tracepoint/kmem/rss_stat: any kernel
 };
 
-// Throws Failure with one sentence that says what is missing and what to do.
+// One question, and its answer.
+struct Check {
+    std::string name;
+    std::optional<bool> ok;  // null: this user may not look
+    bool required = true;    // nothing can be traced without it
+    std::string found;       // what there is, or what is wrong
+    std::string remedy;      // what to do about it, when it is not ok
+};
+
+std::vector<Check> check_kernel();
+std::vector<Check> check_user();
+
+// USDT probes with semaphores, which every python: probe has. Not required: only the line engine attaches to probes.
+Check check_probes();
+
+// Throw Failure with one sentence that says what is missing and what to do.
 void require_permissions();
 void require_bpf();
 
 // The best source that the running kernel's BTF supports.
 RssSource choose_rss_source();
+// The hook's name.
+const char *name_of(RssSource source);
 
 std::string kernel_release();
 

@@ -23,12 +23,8 @@ double seconds(uint64_t ns) {
 
 std::string join_command(const std::vector<std::string> &words) {
     std::string text;
-    for (const std::string &word : words) {
-        std::string clean;
-        for (char c : word)
-            clean += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
-        text += (text.empty() ? "" : " ") + clean;
-    }
+    for (const std::string &word : words)
+        text += (text.empty() ? "" : " ") + printable(word);
     if (text.size() > 100)
         text = text.substr(0, 97) + "...";
     return text.empty() ? "?" : text;
@@ -215,6 +211,13 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
 }
 
 }  // namespace
+
+std::string printable(const std::string &text) {
+    std::string clean;
+    for (char c : text)
+        clean += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
+    return clean;
+}
 
 std::string render_mib(int64_t bytes) {
     double mib = static_cast<double>(bytes) / (1 << 20);

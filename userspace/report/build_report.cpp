@@ -153,7 +153,7 @@ Report build_report(Session &session, const ReportFilter &filter) {
     report.failures = session.tracer().failures();
     report.lost_events = session.tracer().lost_events();
     report.kernel = kernel_release();
-    report.rss_source = session.tracer().settings().source == RssSource::kBtf ? "tp_btf/rss_stat" : "kmem:rss_stat";
+    report.rss_source = name_of(session.tracer().settings().source);
     report.programs = session.tracer().program_costs();
     if (session.codes().incomplete())
         report.failures["code_unreadable"] = session.codes().incomplete();
