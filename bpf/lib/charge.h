@@ -6,15 +6,11 @@
 static __always_inline void mt_charge_pages(struct mt_account *account, const struct mt_charge_key *key, mt_u32 member,
                                             mt_s64 pages)
 {
-    struct mt_charge *charge = bpf_map_lookup_elem(&charges, key);
+    const struct mt_charge zero = {};
+    struct mt_charge *charge = mt_find_or_make(&charges, key, &zero);
     if (!charge) {
-        struct mt_charge zero = {};
-        bpf_map_update_elem(&charges, key, &zero, BPF_NOEXIST);
-        charge = bpf_map_lookup_elem(&charges, key);
-        if (!charge) {
-            mt_count_failure(MT_FAIL_CHARGES_FULL);
-            return;
-        }
+        mt_count_failure(MT_FAIL_CHARGES_FULL);
+        return;
     }
     mt_u64 at = mt_member_index(member);
     if (pages > 0)

@@ -89,15 +89,11 @@ static __always_inline int mt_on_gc_done(struct pt_regs *context)
         mt_read_place(account, frame, &key);
         mt_announce_code(account, key.code, key.linetable);
     }
-    struct mt_collection_sum *sum = bpf_map_lookup_elem(&collections, &key);
+    const struct mt_collection_sum zero = {};
+    struct mt_collection_sum *sum = mt_find_or_make(&collections, &key, &zero);
     if (!sum) {
-        struct mt_collection_sum zero = {};
-        bpf_map_update_elem(&collections, &key, &zero, BPF_NOEXIST);
-        sum = bpf_map_lookup_elem(&collections, &key);
-        if (!sum) {
-            mt_count_failure(MT_FAIL_COLLECTIONS_FULL);
-            return 0;
-        }
+        mt_count_failure(MT_FAIL_COLLECTIONS_FULL);
+        return 0;
     }
     long collected = 0;
     bpf_usdt_arg(context, 0, &collected);

@@ -186,6 +186,16 @@ static __always_inline void mt_count_failure(mt_u32 kind)
         *count += 1;
 }
 
+/* The row of `key`, which is made of `zero` when there is none; null when the map is full. */
+static __always_inline void *mt_find_or_make(void *map, const void *key, const void *zero)
+{
+    void *row = bpf_map_lookup_elem(map, key);
+    if (row)
+        return row;
+    bpf_map_update_elem(map, key, zero, BPF_NOEXIST);
+    return bpf_map_lookup_elem(map, key);
+}
+
 static __always_inline struct mt_scratch *mt_get_scratch(void)
 {
     mt_u32 zero = 0;

@@ -9,12 +9,8 @@
 /* The running thread's row, made when it is new. */
 static __always_inline struct mt_thread *mt_this_thread(mt_u32 tid)
 {
-    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
-    if (thread)
-        return thread;
-    struct mt_thread zero = {};
-    bpf_map_update_elem(&threads, &tid, &zero, BPF_NOEXIST);
-    thread = bpf_map_lookup_elem(&threads, &tid);
+    const struct mt_thread zero = {};
+    struct mt_thread *thread = mt_find_or_make(&threads, &tid, &zero);
     if (!thread)
         mt_count_failure(MT_FAIL_THREADS_FULL);
     return thread;

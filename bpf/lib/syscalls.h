@@ -69,15 +69,11 @@ static __always_inline void mt_count_call(const struct mt_thread *thread, mt_u32
 {
     struct mt_call_key key = {
         .stack = thread->call_stack, .account = account, .owner = thread->call_owner, .kind = kind};
-    struct mt_call_sum *sum = bpf_map_lookup_elem(&calls, &key);
+    const struct mt_call_sum zero = {};
+    struct mt_call_sum *sum = mt_find_or_make(&calls, &key, &zero);
     if (!sum) {
-        struct mt_call_sum zero = {};
-        bpf_map_update_elem(&calls, &key, &zero, BPF_NOEXIST);
-        sum = bpf_map_lookup_elem(&calls, &key);
-        if (!sum) {
-            mt_count_failure(MT_FAIL_CALLS_FULL);
-            return;
-        }
+        mt_count_failure(MT_FAIL_CALLS_FULL);
+        return;
     }
     __sync_fetch_and_add(&sum->count, 1);
     __sync_fetch_and_add(&sum->length_bytes, thread->call_length);
