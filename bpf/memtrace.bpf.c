@@ -21,6 +21,7 @@
 #include "lib/walk.h"
 #include "lib/resident.h"
 #include "lib/collections.h"
+#include "lib/imports.h"
 #include "lib/syscalls.h"
 #include "lib/life.h"
 
@@ -92,6 +93,19 @@ SEC("usdt")
 int on_gc_done(struct pt_regs *context)
 {
     return mt_on_gc_done(context);
+}
+
+/* With --imports. */
+SEC("usdt")
+int on_import_start(struct pt_regs *context)
+{
+    return mt_on_import(context, 1);
+}
+
+SEC("usdt")
+int on_import_done(struct pt_regs *context)
+{
+    return mt_on_import(context, 0);
 }
 
 SEC("tp_btf/sched_process_fork")

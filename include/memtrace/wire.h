@@ -315,6 +315,7 @@ enum mt_record_kind {
     MT_RECORD_CODE = 2,
     MT_RECORD_OPENED = 3, /* only mt_record: an account was opened by exec, look for its interpreter */
     MT_RECORD_LINE = 4,
+    MT_RECORD_IMPORT = 5,
 };
 
 struct mt_record {
@@ -375,6 +376,20 @@ struct mt_line_record {
     mt_s32 line;
     char file[MT_FILE_BYTES];     /* UTF-8, ends in NUL */
     char function[MT_NAME_BYTES]; /* co_name, the same */
+};
+
+#define MT_MODULE_BYTES 256
+
+/* An import that begins or ends; those between belong to what it pulled in. Found in sys.modules, a module causes none. */
+struct mt_import_record {
+    struct mt_record record;
+    mt_u32 tid;
+    mt_u8 begins;
+    mt_u8 found; /* of one that ends: whether there was such a module */
+    mt_u16 zero;
+    mt_u64 ns;
+    mt_s64 rss; /* the account's */
+    char module[MT_MODULE_BYTES]; /* UTF-8, ends in NUL; cut when longer */
 };
 
 struct mt_code_key {

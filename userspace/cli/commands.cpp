@@ -56,18 +56,26 @@ FoundPython require_python(int pid) {
     return *python;
 }
 
-// The line engine, where the user has asked for it by name.
-void require_line_probe(const Options &options, const FoundPython &python, const std::string &file) {
-    if (options.engine != Engine::kLine)
+// The probes that the user has asked for by an option.
+void require_probes(const Options &options, const FoundPython &python, const std::string &file) {
+    if (options.engine != Engine::kLine && !options.imports)
         return;
-    std::string refusal = probe_refusal(read_usdt_probes(file, python.version), "line");
-    if (!refusal.empty())
-        fail("--engine line cannot be used on {} (CPython {}): {}; the stack engine, without it, gives the same bytes",
-             python.module_path, python.version_string(), refusal);
+    auto probes = read_usdt_probes(file, python.version);
+    auto require = [&](const char *probe, const char *option, const char *instead) {
+        std::string refusal = probe_refusal(probes, probe);
+        if (!refusal.empty())
+            fail("{} cannot be used on {} (CPython {}): {}; {}", option, python.module_path, python.version_string(),
+                 refusal, instead);
+    };
+    if (options.engine == Engine::kLine)
+        require("line", "--engine line", "the stack engine, without it, gives the same bytes");
+    if (options.imports)
+        require("import__find__load__start", "--imports",
+                "without it, the tables show what the lines that import have made resident");
 }
 
 TracerSettings settings_of(const Options &options) {
-    return {options.rss_source.value_or(choose_rss_source()), options.engine, options.children,
+    return {options.rss_source.value_or(choose_rss_source()), options.engine, options.children, options.imports,
             options.empty_line_probe};
 }
 
@@ -117,7 +125,7 @@ int run_attach(const Options &options) {
     std::vector<FoundPython> pythons;
     for (int pid : options.pids) {
         pythons.push_back(require_python(pid));
-        require_line_probe(options, pythons.back(), pythons.back().open_path(pid));
+        require_probes(options, pythons.back(), pythons.back().open_path(pid));
     }
 
     block_signals();
@@ -144,7 +152,7 @@ int run_command(const Options &options) {
     require_bpf();
     Output output(options.output, STDERR_FILENO);
     if (auto python = find_python_of_command(options.argv[0]))
-        require_line_probe(options, *python, python->module_path);
+        require_probes(options, *python, python->module_path);
     block_signals();
     Child child(options.argv);
     warn_of_cost(options);

@@ -104,6 +104,8 @@ std::optional<Options> parse_options(int argc, char **argv) {
                                        "own. The report goes to standard error, or to the file given with -o.");
     run->set_help_flag("-h,--help", "Print this help and exit.");
     add_report_options(*run, options, format, engine);
+    run->add_flag("--imports", options.imports,
+                  "Report what each import cost in resident memory, as a tree: its own share, and what it pulled in.");
     run->add_option("--rss-source", rss_source, "As for memtrace itself.")
         ->check(CLI::IsMember({"auto", "btf", "classic"}));
 

@@ -21,6 +21,7 @@ constexpr size_t kCollectAt = 64;
 constexpr size_t kMaxSourceRoots = 200;
 // Each holds two files open too. Beyond this, garbage collections are not counted.
 constexpr size_t kMaxProbes = 200;
+constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
 // A charge may be on its way on another CPU while its account is being closed.
 constexpr uint64_t kSettleNs = 50'000'000;
 
@@ -76,17 +77,40 @@ void Session::attach_line_probe(int pid, const FoundPython &python, const std::s
                      python.module_path, refusal);
 }
 
+bool Session::attach_pair(Probe start, Probe done, const std::string &name, int pid, const FoundPython &python,
+                          const std::string &path) {
+    if (tracer_.has_probe(start, pid, python.file))
+        return true;
+    if (tracer_.probe_count() >= kMaxProbes || !probe_refusal(python.probes, name + "__start").empty() ||
+        !probe_refusal(python.probes, name + "__done").empty())
+        return false;
+    // The end first: what is counted is that of which both ends were seen.
+    if (tracer_.attach_probe(done, pid, python.file, path, 1) && tracer_.attach_probe(start, pid, python.file, path, 1))
+        return true;
+    if (has_memory(pid))
+        spdlog::warn("process {} ({}): its probes python:{}__* cannot be attached to: {}", pid, python.module_path,
+                     name, strerror(errno));
+    return false;
+}
+
 void Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {
     attach_line_probe(pid, python, path);
-    if (tracer_.probe_count() >= kMaxProbes || tracer_.has_probe(Probe::kCollectionDone, pid, python.file) ||
-        !probe_refusal(python.probes, "gc__start").empty() || !probe_refusal(python.probes, "gc__done").empty())
-        return;
-    // The end first: a collection is counted when both of its ends were seen.
-    if ((!tracer_.attach_probe(Probe::kCollectionDone, pid, python.file, path, 1) ||
-         !tracer_.attach_probe(Probe::kCollectionStart, pid, python.file, path, 1)) &&
-        has_memory(pid))
-        spdlog::warn("process {} ({}): its probes of garbage collections cannot be attached to: {}", pid,
-                     python.module_path, strerror(errno));
+    attach_pair(Probe::kCollectionStart, Probe::kCollectionDone, "gc", pid, python, path);
+    if (tracer_.settings().imports)
+        attach_pair(Probe::kImportStart, Probe::kImportDone, "import__find__load", pid, python, path);
+}
+
+bool Session::add_import(std::span<const uint8_t> bytes) {
+    if (bytes.size() < sizeof(mt_import_record))
+        return false;
+    mt_import_record record;
+    std::memcpy(&record, bytes.data(), sizeof(record));
+    std::vector<ImportEvent> &events = imports_[record.record.account];
+    if (events.size() >= kMaxImportEvents)
+        return true;
+    events.push_back({record.tid, record.begins != 0, record.found != 0, record.ns, record.rss * getpagesize(),
+                      std::string(record.module, strnlen(record.module, sizeof(record.module)))});
+    return true;
 }
 
 // `path` opens the interpreter's file.
@@ -95,6 +119,7 @@ void Session::set_python(ProcessDetails &details, int pid, const FoundPython &py
     attach_probes(pid, *details.python, path);
     details.lines_counted = tracer_.has_probe(Probe::kLine, pid, python.file);
     details.collections_counted = tracer_.has_probe(Probe::kCollectionStart, pid, python.file);
+    details.imports_seen = tracer_.has_probe(Probe::kImportStart, pid, python.file);
 }
 
 // Of processes that have ended.
@@ -141,6 +166,8 @@ void Session::receive(std::span<const uint8_t> bytes) {
         } else if (record.kind == MT_RECORD_LINE) {
             good = codes_.add_line(bytes);
         }
+        if (record.kind == MT_RECORD_IMPORT)
+            good = add_import(bytes);
         // MT_RECORD_OPENED only wakes us: look_at_new_accounts finds the account itself.
     }
     if (!good)
@@ -224,8 +251,11 @@ void Session::collect(const std::vector<const mt_account *> &accounts) {
     sort_in(tracer_.read_lines(), &AccountData::lines);
     sort_in(tracer_.read_collections(), &AccountData::collections);
     take_records();  // the stacks of these rows
-    for (auto &[id, account] : data)
+    for (auto &[id, account] : data) {
+        account.imports = std::move(imports_[id]);
+        imports_.erase(id);
         collected_.push_back(std::move(account));
+    }
 }
 
 void Session::collect_closed() {

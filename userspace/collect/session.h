@@ -28,6 +28,7 @@ struct ProcessDetails {
     // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
     std::shared_ptr<SourceFiles> sources;
     bool lines_counted = false;        // by the line engine
+    bool imports_seen = false;         // with TracerSettings::imports, where the interpreter has probes for them
     bool collections_counted = false;  // garbage collections, where the interpreter has probes for them
 };
 
@@ -89,6 +90,10 @@ class Session {
     void look_at_new_accounts();
     void set_python(ProcessDetails &details, int pid, const FoundPython &python, const std::string &path);
     void attach_probes(int pid, const FoundPython &python, const std::string &path);
+    // Both ends of something that has two; false when one is not to be had.
+    bool attach_pair(Probe start, Probe done, const std::string &name, int pid, const FoundPython &python,
+                     const std::string &path);
+    bool add_import(std::span<const uint8_t> record);
     void attach_line_probe(int pid, const FoundPython &python, const std::string &path);
     void drop_probes();
     void search_interpreters();
@@ -100,6 +105,7 @@ class Session {
 
     Tracer tracer_;
     CodeTable codes_;
+    std::map<uint32_t, std::vector<ImportEvent>> imports_;  // by account
     Clock::time_point started_ = Clock::now();
     std::chrono::nanoseconds duration_{};
     std::map<uint32_t, ProcessDetails> details_;  // by account id

@@ -222,6 +222,14 @@ bool Tracer::attach_probe(Probe probe, int pid, const mt_file_id &module, const 
             name = "gc__done";
             program = programs_->progs.on_gc_done;
             break;
+        case Probe::kImportStart:
+            name = "import__find__load__start";
+            program = programs_->progs.on_import_start;
+            break;
+        case Probe::kImportDone:
+            name = "import__find__load__done";
+            program = programs_->progs.on_import_done;
+            break;
     }
     bpf_link *link = bpf_program__attach_usdt(program, pid, path.c_str(), "python", name, &options);
     if (!link)

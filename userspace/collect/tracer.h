@@ -45,11 +45,12 @@ struct TracerSettings {
     RssSource source = RssSource::kBtf;
     Engine engine = Engine::kStack;
     bool follow_children = true;
+    bool imports = false;           // attach to the probes of imports
     bool empty_line_probe = false;  // attach an empty program to python:line, for measuring; with kLine only
 };
 
 // CPython's own probes that a BPF program is attached to.
-enum class Probe { kLine, kCollectionStart, kCollectionDone };
+enum class Probe { kLine, kCollectionStart, kCollectionDone, kImportStart, kImportDone };
 
 class Tracer {
   public:

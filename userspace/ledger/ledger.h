@@ -116,8 +116,9 @@ struct CollectionSum {
     uint64_t objects = 0;  // collected
     uint64_t pause_ns = 0;
     uint64_t longest_pause_ns = 0;
-    int64_t rss_change = 0;                  // of the process, from their starts to their ends
-    std::map<uint64_t, uint64_t> histogram;  // longest pause of a bucket, a power of two of microseconds, in ns -> count
+    int64_t rss_change = 0;  // of the process, from their starts to their ends
+    std::map<uint64_t, uint64_t>
+        histogram;  // longest pause of a bucket, a power of two of microseconds, in ns -> count
 };
 
 struct Collections {

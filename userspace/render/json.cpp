@@ -111,6 +111,18 @@ json render_collections(const ReportProcess &process) {
     return {{"generations", generations}, {"lines", lines}};
 }
 
+json render_imports(const std::vector<Import> &imports) {
+    json rows = json::array();
+    for (const Import &import : imports)
+        rows.push_back({{"module", import.module},
+                        {"found", import.found},
+                        {"total_bytes", import.total_bytes},
+                        {"own_bytes", import.own_bytes},
+                        {"total_ns", import.total_ns},
+                        {"imports", render_imports(import.below)}});
+    return rows;
+}
+
 json render_process(const ReportProcess &process) {
     Balance total = process.balances.total();
     json python = nullptr;
@@ -154,7 +166,8 @@ json render_process(const ReportProcess &process) {
             {"returns", render_returns(process)},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
-            {"gc", render_collections(process)}};
+            {"gc", render_collections(process)},
+            {"imports", process.imports ? render_imports(*process.imports) : json()}};
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMaxFunctions = 10;
 constexpr size_t kMaxReturns = 12;
+constexpr size_t kMaxImports = 100;
 constexpr size_t kMaxPlaces = 5;             // that trigger garbage collections
 constexpr int64_t kWorthShowing = 64 << 10;  // rows of less are summed up
 
@@ -160,6 +161,29 @@ void render_collections(std::string &out, const ReportProcess &process) {
                            describe_place(place));
 }
 
+// A tree of modules; `left` rows may still be printed.
+void render_imports_below(std::string &out, const std::vector<Import> &imports, int depth, size_t &left) {
+    for (const Import &import : imports) {
+        if (left == 0 || import.total_bytes < kWorthShowing)
+            continue;
+        left--;
+        out += fmt::format("{:>14}{:>14}{:>10.1f} ms   {:{}}{}{}\n", render_mib(import.total_bytes),
+                           render_mib(import.own_bytes), static_cast<double>(import.total_ns) / 1e6, "", 2 * depth,
+                           import.module, import.found ? "" : " (not found)");
+        render_imports_below(out, import.below, depth + 1, left);
+    }
+}
+
+void render_imports(std::string &out, const std::vector<Import> &imports) {
+    int64_t total = 0;
+    for (const Import &import : imports)
+        total += import.total_bytes;
+    out += fmt::format("\nImports: {} together, of which those of at least 64 KiB are\n", render_mib(total));
+    out += "         Total           Own         Time   Module\n";
+    size_t left = kMaxImports;
+    render_imports_below(out, imports, 0, left);
+}
+
 void render_calls(std::string &out, const ReportProcess &process) {
     const std::pair<mt_call_kind, const char *> names[] = {
         {MT_KIND_MMAP, "mmap"},         {MT_KIND_MUNMAP, "munmap"},
@@ -208,6 +232,8 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     render_returns(out, process);
     render_calls(out, process);
     render_collections(out, process);
+    if (process.imports)
+        render_imports(out, *process.imports);
 }
 
 }  // namespace

@@ -140,6 +140,8 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
     process.calls = sum_calls(data, page_bytes);
     process.arenas = build_arenas(data, session.codes());
+    if (details.imports_seen)
+        process.imports = build_imports(data.imports);
     if (details.collections_counted)
         process.collections = sum_collections(data, session.codes(), page_bytes);
     return process;

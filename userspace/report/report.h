@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "collect/tracer.h"
+#include "ledger/imports.h"
 #include "ledger/ledger.h"
 
 namespace memtrace {
@@ -75,7 +76,8 @@ struct ReportProcess {
     std::vector<ReportReturn> returns;  // largest first
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
-    std::optional<Collections> collections;  // null: the interpreter has no probes for them
+    std::optional<std::vector<Import>> imports;  // null: not asked for, or the interpreter has no probes for them
+    std::optional<Collections> collections;      // null: the interpreter has no probes for them
 };
 
 struct Report {
