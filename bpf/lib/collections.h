@@ -6,7 +6,7 @@
 #ifndef MEMTRACE_BPF_COLLECTIONS_H
 #define MEMTRACE_BPF_COLLECTIONS_H
 
-/* The code object, line table and instruction of `frame`; all 0 when they cannot be read. */
+/* Adds the code object, line table and instruction of `frame` to `key`, or nothing when they cannot be read. */
 static __always_inline void mt_read_place(const struct mt_account *account, mt_u64 frame, struct mt_collection_key *key)
 {
     const struct mt_python *python = &account->python;
@@ -14,6 +14,7 @@ static __always_inline void mt_read_place(const struct mt_account *account, mt_u
     if (!code || mt_read_user_u64(code + 8) != python->code_type) /* PyObject.ob_type */
         return;
     mt_s64 instruction = mt_read_user_u64(frame + python->frame_instr) - code - python->code_instructions;
+    key->owner = MT_OWNER_STACK;
     key->code = code;
     key->linetable = mt_read_user_u64(code + python->code_linetable);
     key->instruction = instruction == (mt_s32)instruction ? instruction : -1;
@@ -83,9 +84,12 @@ static __always_inline int mt_on_gc_done(struct pt_regs *context)
         return 0;
     mt_u64 pause = now - thread->collection_start_ns;
     thread->collection_start_ns = 0;
-    struct mt_collection_key key = {.account = account->id, .generation = thread->collection_generation};
+    struct mt_collection_key key = {.account = account->id, .generation = thread->collection_generation,
+                                    .owner = MT_OWNER_LINE_UNKNOWN};
     mt_u64 frame = mt_read_frame(account);
-    if (frame) {
+    if (!frame && thread->state) {
+        key.owner = MT_OWNER_NO_FRAME; /* as when the interpreter ends */
+    } else if (frame) {
         mt_read_place(account, frame, &key);
         mt_announce_code(account, key.code, key.linetable);
     }

@@ -237,14 +237,14 @@ struct mt_thread {
     mt_u8 zero[5];
 };
 
-/* Garbage collections of one generation, triggered at one place: the innermost frame's, or 0 where it is not known. */
+/* Garbage collections of one generation, triggered at one place: the innermost frame's, with MT_OWNER_STACK. */
 struct mt_collection_key {
     mt_u64 code;
     mt_u64 linetable;
     mt_s32 instruction;
     mt_u32 account;
     mt_s32 generation;
-    mt_u32 zero;
+    mt_u32 owner; /* enum mt_owner */
 };
 
 #define MT_PAUSE_BUCKETS 32 /* bucket n holds pauses of at most 2^n microseconds, and more than half that */

@@ -237,7 +237,7 @@ Collections sum_collections(const AccountData &data, const CodeTable &codes, int
             place.function = code->function;
             place.line = line_at(code->linetable, code->first_line, key.instruction).value_or(0);
         } else {
-            place.owner = owner_name(MT_OWNER_LINE_UNKNOWN);
+            place.owner = owner_name(key.owner);
         }
         for (CollectionSum *total : {&collections.by_generation[key.generation], &collections.by_place[place]}) {
             total->count += sum.count;
