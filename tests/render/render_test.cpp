@@ -22,7 +22,8 @@ Report small_report() {
     process.owners["python"] = {40 << 20, 10 << 20, 0, 0, 0};
     ReportFunction function{"/app.py", "f", 1, false, 40 << 20, 8003584, {}};
     function.lines.push_back({"/app.py", "f", 1, "def f():", std::nullopt, std::nullopt});
-    function.lines.push_back({"/app.py", "f", 2, "    del x", LineSum{0, 8003584, 30 << 20, 40 << 20, 1}, std::nullopt});
+    function.lines.push_back(
+        {"/app.py", "f", 2, "    del x", LineSum{0, 8003584, 30 << 20, 40 << 20, 1}, std::nullopt});
     process.functions.push_back(function);
     report.processes.push_back(process);
     return report;

@@ -20,7 +20,7 @@ def local_trace(frame, event, argument):
         code = frame.f_code
         begun = frame in started
         started.add(frame)
-        if begun or frame.f_lineno != first_line(code) or sys.version_info < (3, 11):
+        if sys.version_info < (3, 11) or begun or frame.f_lineno != first_line(code):
             name = f"{code.co_name}:{frame.f_lineno}"
             counts[name] = counts.get(name, 0) + 1
     return local_trace
