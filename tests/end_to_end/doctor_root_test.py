@@ -6,7 +6,8 @@ import unittest
 
 import jsonschema
 
-from harness import MEMTRACE, NOBODY, PYTHON, ROOT, WITHOUT_BPF, WITHOUT_BTF, RootTest, claim_version, load
+from harness import IN_A_PID_NAMESPACE, MEMTRACE, NOBODY, PYTHON, ROOT, WITHOUT_BPF, WITHOUT_BTF, RootTest, \
+    claim_version, load
 
 SCHEMA = os.path.join(ROOT, "docs", "doctor.schema.json")
 READY, NOT_READY, USAGE, OURS = 0, 1, 2, 125
@@ -129,7 +130,7 @@ class DoctorTest(RootTest):
     def test_kernels_that_lack_something(self):
         script = self.write("without_bpf.py", WITHOUT_BPF)
         for prefix, section, name in ((WITHOUT_BTF, "kernel", "BTF"), ([PYTHON, script], "kernel", "bpf system call"),
-                                      (["unshare", "--pid", "--fork", "--mount-proc"], "user", "PID namespace")):
+                                      (IN_A_PID_NAMESPACE, "user", "PID namespace")):
             with self.subTest(name=name):
                 found = self.doctor(status=NOT_READY, prefix=prefix)
                 check = next(check for check in found[section] if check["name"] == name)

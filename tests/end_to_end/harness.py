@@ -41,6 +41,10 @@ os.execv(sys.argv[1], sys.argv[1:])
 # point in a chroot too, where / is not.)
 WITHOUT_BTF = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
                'mount --make-rprivate /sys && mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
+# Runs the rest of its arguments in a PID namespace, as in a container. (unshare's --mount-proc wants / to be a mount point,
+# which a chroot's is not.)
+IN_A_PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount", "--propagation", "unchanged", "sh", "-c",
+                      'mount --make-rprivate /proc && mount -t proc proc /proc && exec "$@"', "sh"]
 # Runs the rest of its arguments as a user without any privilege.
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 

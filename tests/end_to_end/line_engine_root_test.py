@@ -131,7 +131,7 @@ os.waitpid(pid, 0)
         self.assertEqual(lines_of(forked, "forks.py", "child")[6]["occurrences"], 100000)
 
     def test_it_says_what_it_costs(self):
-        done = self.memtrace("run", *LINE_ENGINE, "-o", self.path("report"), "--", PYTHON, "-c", "x = 1")
+        done = self.memtrace("run", *LINE_ENGINE, "--file", "*", "-o", self.path("report"), "--", PYTHON, "-c", "x = 1")
         self.assertIn("times slower", done.stderr)
         with open(self.path("report")) as file:
             self.assertIn("Occurrences", file.read())
