@@ -42,14 +42,6 @@ static __always_inline void mt_announce_code(const struct mt_account *account, m
     bpf_map_update_elem(&published_codes, &key, &one, BPF_ANY);
 }
 
-/* The running process's account, for the probes. */
-static __always_inline struct mt_account *mt_current_account(void)
-{
-    mt_u32 tgid = bpf_get_current_pid_tgid() >> 32;
-    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
-    return process ? mt_find_account(process->account) : 0;
-}
-
 static __always_inline int mt_on_gc_start(struct pt_regs *context)
 {
     struct mt_account *account = mt_current_account();

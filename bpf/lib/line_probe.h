@@ -126,9 +126,7 @@ static __always_inline int mt_on_line(struct pt_regs *context)
     mt_u64 hit = thread->hits++;
     struct mt_account *account = hit ? mt_find_account(thread->account) : 0;
     if (!account) {
-        mt_u32 tgid = bpf_get_current_pid_tgid() >> 32;
-        struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
-        account = process ? mt_find_account(process->account) : 0;
+        account = mt_current_account();
         if (!account) {
             thread->hits = 0;
             return 0;

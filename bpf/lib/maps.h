@@ -225,4 +225,12 @@ static __always_inline struct mt_account *mt_find_account(mt_u32 id)
     return account && account->id == id && account->state == MT_ACCOUNT_OPEN ? account : 0;
 }
 
+/* The running process's account; null when it is not followed. */
+static __always_inline struct mt_account *mt_current_account(void)
+{
+    mt_u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    return process ? mt_find_account(process->account) : 0;
+}
+
 #endif

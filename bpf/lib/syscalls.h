@@ -26,12 +26,8 @@ static __always_inline mt_u32 mt_call_of(mt_u32 number)
 
 static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1, mt_u64 arg2)
 {
-    mt_u64 pid_tgid = bpf_get_current_pid_tgid();
-    mt_u32 tgid = pid_tgid >> 32, tid = pid_tgid;
-    struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
-    if (!process)
-        return 0;
-    struct mt_account *account = mt_find_account(process->account);
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    struct mt_account *account = mt_current_account();
     if (!account)
         return 0;
     mt_u32 call = mt_call_of(number);

@@ -14,6 +14,11 @@
 namespace memtrace {
 namespace {
 
+// "None" and "cannot be read" are one here.
+std::vector<UsdtProbe> find_usdt_probes(const std::string &elf_path, const PythonVersion &version) {
+    return read_usdt_probes(elf_path, version).value_or(std::vector<UsdtProbe>{});
+}
+
 constexpr const char *kDebiansPython = "/usr/bin/python3.11";
 
 // A copy of Debian's interpreter that a test may spoil.

@@ -39,7 +39,8 @@ bool Session::follow(int pid, const FoundPython &python) {
     ProcessDetails details{read_identity(pid), std::nullopt, open_sources(pid)};
     if (!tracer_.follow(pid, python.runtime))
         return false;
-    set_python(details, pid, python, python.open_path(pid));
+    details.python = remember(python, python.open_path(pid));
+    start_probes(details, pid, python.open_path(pid));
     for (const mt_account *account : tracer_.accounts())
         if (account->tgid == static_cast<uint32_t>(pid))
             details_[account->id] = std::move(details);
@@ -113,13 +114,11 @@ bool Session::add_import(std::span<const uint8_t> bytes) {
     return true;
 }
 
-// `path` opens the interpreter's file.
-void Session::set_python(ProcessDetails &details, int pid, const FoundPython &python, const std::string &path) {
-    details.python = remember(python, path);
+void Session::start_probes(ProcessDetails &details, int pid, const std::string &path) {
     attach_probes(pid, *details.python, path);
-    details.lines_counted = tracer_.has_probe(Probe::kLine, pid, python.file);
-    details.collections_counted = tracer_.has_probe(Probe::kCollectionStart, pid, python.file);
-    details.imports_seen = tracer_.has_probe(Probe::kImportStart, pid, python.file);
+    details.lines_counted = tracer_.has_probe(Probe::kLine, pid, details.python->file);
+    details.collections_counted = tracer_.has_probe(Probe::kCollectionStart, pid, details.python->file);
+    details.imports_seen = tracer_.has_probe(Probe::kImportStart, pid, details.python->file);
 }
 
 // Of processes that have ended.
@@ -201,9 +200,9 @@ void Session::look_at_new_accounts() {
         }
         // An interpreter known at exec is the executable; what a fork has inherited is mapped in it as in its parent.
         if (lives && details.python)
-            set_python(details, pid, FoundPython(*details.python),
-                       account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
-                                                               : fmt::format("/proc/{}/exe", pid));
+            start_probes(details, pid,
+                         account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
+                                                                 : fmt::format("/proc/{}/exe", pid));
         if (pending && lives)
             searching_[account->id] = {Clock::now(), Clock::now()};
     }
@@ -227,7 +226,8 @@ void Session::search_interpreters() {
         auto python = find_python(static_cast<int>(account->tgid));
         if (python && tracer_.set_python(id, python->runtime)) {
             auto pid = static_cast<int>(account->tgid);
-            set_python(details_[id], pid, *python, python->open_path(pid));
+            details_[id].python = remember(*python, python->open_path(pid));
+            start_probes(details_[id], pid, python->open_path(pid));
             details_[id].sources = open_sources(pid);
             it = searching_.erase(it);
             continue;

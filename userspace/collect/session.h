@@ -88,7 +88,8 @@ class Session {
     void take_records();
     void receive(std::span<const uint8_t> record);
     void look_at_new_accounts();
-    void set_python(ProcessDetails &details, int pid, const FoundPython &python, const std::string &path);
+    // Attaches to the probes of a process whose interpreter is known; `path` opens its file.
+    void start_probes(ProcessDetails &details, int pid, const std::string &path);
     void attach_probes(int pid, const FoundPython &python, const std::string &path);
     // Both ends of something that has two; false when one is not to be had.
     bool attach_pair(Probe start, Probe done, const std::string &name, int pid, const FoundPython &python,

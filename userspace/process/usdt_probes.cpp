@@ -164,10 +164,6 @@ std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_pa
     return probes;
 }
 
-std::vector<UsdtProbe> find_usdt_probes(const std::string &elf_path, const PythonVersion &version) {
-    return read_usdt_probes(elf_path, version).value_or(std::vector<UsdtProbe>{});
-}
-
 const UsdtProbe *find_probe(const std::vector<UsdtProbe> &probes, std::string_view name) {
     auto found = std::find_if(probes.begin(), probes.end(), [name](const UsdtProbe &p) { return p.name == name; });
     return found == probes.end() ? nullptr : &*found;

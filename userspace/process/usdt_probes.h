@@ -24,9 +24,6 @@ struct UsdtProbe {
 // that reading it fails: it is the target's, and may be hostile.
 std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version);
 
-// The same for whom "none" and "cannot be read" are one.
-std::vector<UsdtProbe> find_usdt_probes(const std::string &elf_path, const PythonVersion &version);
-
 // Why the one of this name cannot be used, in one sentence; empty when it can. `probes` as read_usdt_probes gives them.
 std::string probe_refusal(const std::optional<std::vector<UsdtProbe>> &probes, std::string_view name);
 
