@@ -17,7 +17,9 @@
 #include "lib/charge.h"
 #include "lib/account.h"
 #include "lib/thread_state.h"
+#include "lib/probed_lines.h"
 #include "lib/line_probe.h"
+#include "lib/function_probe.h"
 #include "lib/walk.h"
 #include "lib/resident.h"
 #include "lib/collections.h"
@@ -80,6 +82,13 @@ SEC("usdt")
 int on_line_empty(struct pt_regs *context)
 {
     return 0;
+}
+
+/* With --calls. */
+SEC("usdt")
+int on_function_entry(struct pt_regs *context)
+{
+    return mt_on_function_entry(context);
 }
 
 /* Attached to every process followed whose interpreter has them. */

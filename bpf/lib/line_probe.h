@@ -5,9 +5,8 @@
  *   memory     lib/walk.h walks the frames as ever, and looks up each one's line in that table
  *
  * So the interpreter's own frames say who called whom, through recursion, generators and exceptions, and the probe says
- * where in each function they are. A hit is paid for by every line of the program, so it is made of what costs least
- * (measured, ns): the probe's trap 600, bpf_usdt_arg 40 each, an 8-byte read of the process 80, a hash look-up 35,
- * task storage 5. Hence registers are copied once, and the frame is taken from a register too.
+ * where in each function they are. Every line of the program pays for a hit: lib/probed_lines.h says what costs how much,
+ * and so the frame too is taken from a register.
  *
  * The program may be preempted: it must not touch the per-CPU scratch. */
 #ifndef MEMTRACE_BPF_LINE_PROBE_H
@@ -18,17 +17,6 @@
 #define MT_FRAME_CONFIRMATIONS 64
 /* And is checked ever after, once in this many hits of a thread. */
 #define MT_FRAME_CHECK_MASK 255
-
-static __always_inline mt_u64 mt_probe_argument(const mt_u64 *registers, const struct __bpf_usdt_arg_spec *argument)
-{
-    mt_u64 value = registers[((mt_u16)argument->reg_off / 8) & (MT_PROBE_REGISTERS - 1)];
-    if (argument->arg_type == BPF_USDT_ARG_REG_DEREF)
-        value = mt_read_user_u64(value + argument->val_off);
-    else if (argument->arg_type == BPF_USDT_ARG_CONST)
-        value = argument->val_off;
-    value <<= argument->arg_bitshift;
-    return argument->arg_signed ? (mt_u64)((mt_s64)value >> argument->arg_bitshift) : value >> argument->arg_bitshift;
-}
 
 /* Functions of their own, so that the verifier does not follow all 2^32 ways through the loop that uses them. */
 __noinline mt_u32 mt_equal(mt_u64 a, mt_u64 b)
@@ -81,32 +69,6 @@ static __always_inline mt_u64 mt_probed_frame(const struct mt_account *account, 
     return frame;
 }
 
-/* The row of a line that was not met before: its names are sent, once. */
-static __noinline struct mt_line_row *mt_new_line(const struct mt_line_key *key)
-{
-    struct mt_line_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
-    if (!record) {
-        mt_count_failure(MT_FAIL_RING_FULL);
-        return 0;
-    }
-    struct mt_line_row row = {.id = __sync_fetch_and_add(&mt_line_count, 1) + 1};
-    record->record.kind = MT_RECORD_LINE;
-    record->record.account = key->account;
-    record->id = row.id;
-    record->line = key->line;
-    record->file[0] = 0;
-    record->function[0] = 0;
-    bpf_probe_read_user_str(record->file, sizeof(record->file), (void *)key->file);
-    bpf_probe_read_user_str(record->function, sizeof(record->function), (void *)key->function);
-    mt_u64 waiting = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
-    bpf_ringbuf_submit(record, waiting > (512 << 10) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
-    bpf_map_update_elem(&lines, key, &row, BPF_NOEXIST);
-    struct mt_line_row *made = bpf_map_lookup_elem(&lines, key);
-    if (!made)
-        mt_count_failure(MT_FAIL_LINES_FULL);
-    return made;
-}
-
 static __always_inline mt_u32 mt_frame_slot(mt_u64 frame)
 {
     /* From 3.11 on frames lie side by side, each longer than 64 bytes. */
@@ -115,8 +77,7 @@ static __always_inline mt_u32 mt_frame_slot(mt_u64 frame)
 
 static __always_inline int mt_on_line(struct pt_regs *context)
 {
-    int spec_id = __bpf_usdt_spec_id(context);
-    struct __bpf_usdt_spec *spec = bpf_map_lookup_elem(&__bpf_usdt_specs, &spec_id);
+    struct __bpf_usdt_spec *spec = mt_probe_spec(context);
     struct mt_line_thread *thread =
         bpf_task_storage_get(&line_threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!spec || !thread) {
@@ -135,16 +96,9 @@ static __always_inline int mt_on_line(struct pt_regs *context)
     }
     mt_u64 registers[MT_PROBE_REGISTERS] = {};
     __builtin_memcpy(registers, context, MT_PROBE_REGISTERS_BYTES);
-    struct mt_line_key key = {.file = mt_probe_argument(registers, &spec->args[0]),
-                              .function = mt_probe_argument(registers, &spec->args[1]),
-                              .account = account->id,
-                              .line = mt_probe_argument(registers, &spec->args[2])};
-    struct mt_line_row *row = bpf_map_lookup_elem(&lines, &key);
-    if (!row) {
-        row = mt_new_line(&key);
-        if (!row)
-            return 0;
-    }
+    struct mt_line_row *row = mt_probed_line(account, spec, registers);
+    if (!row)
+        return 0;
     row->hits += 1; /* under the GIL: one thread of an address space at a time */
     mt_u32 site_id = spec->usdt_cookie;
     struct mt_line_site *site = bpf_map_lookup_elem(&line_sites, &site_id);

@@ -123,13 +123,15 @@ struct {
     __type(value, mt_u8);
 } published_codes SEC(".maps");
 
-/* The line engine's */
+/* Lines that python:line or python:function__entry named */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 131072);
     __type(key, struct mt_line_key);
     __type(value, struct mt_line_row);
 } lines SEC(".maps");
+
+/* The line engine's */
 struct {
     __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
     __uint(map_flags, BPF_F_NO_PREALLOC);

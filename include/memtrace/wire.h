@@ -73,7 +73,7 @@ enum mt_failure {
     MT_FAIL_NOT_CODE = 6,       /* a frame's code was no code object: these pages are in [line unknown] */
     MT_FAIL_STACK_TOO_DEEP = 7, /* outermost frames left out: outer lines are charged too little */
     MT_FAIL_NO_SCRATCH = 8,     /* the kernel gave no per-CPU buffer */
-    MT_FAIL_LINES_FULL = 9,     /* a hit of the line probe was not counted */
+    MT_FAIL_LINES_FULL = 9,     /* a hit of a line or function probe was not counted */
     MT_FAIL_FRAME_REGISTER = 10, /* a frame was taken from the wrong register; from then on it is read instead */
     MT_FAIL_COLLECTIONS_FULL = 11, /* a garbage collection was not counted */
     MT_FAILURES = 12,
@@ -264,8 +264,8 @@ struct mt_process {
     mt_u32 borrowed; /* 1: vfork child that lives in its parent's address space until it execs */
 };
 
-/* The line engine. A line as its probe names it: the addresses of two names that end in NUL, which live as long as the
- * code object's strings do. */
+/* A line as the interpreter's own probes, python:line and python:function__entry, name it: the addresses of two names
+ * that end in NUL, which live as long as the code object's strings do. */
 struct mt_line_key {
     mt_u64 file;
     mt_u64 function;
@@ -274,12 +274,13 @@ struct mt_line_key {
 };
 
 struct mt_line_row {
-    mt_u64 hits;
+    mt_u64 hits;    /* of the line */
+    mt_u64 entries; /* into its function, at this line: the first, or where a generator goes on */
     mt_u32 id; /* counts from 1 through all accounts */
     mt_u32 zero;
 };
 
-/* What is remembered of a thread: at which line (mt_line_row.id) each of its frames is. A table with one place a slot,
+/* The line engine. What is remembered of a thread: at which line (mt_line_row.id) each of its frames is. A table with one place a slot,
  * where a newer frame displaces an older. */
 #define MT_LINE_FRAMES 1024 /* a power of two */
 

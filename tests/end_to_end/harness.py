@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -105,6 +106,17 @@ class RootTest(unittest.TestCase):
             file.write(image)
         os.chmod(self.path(name), 0o755)
         return self.path(name)
+
+    def python_3_9(self):
+        """The interpreter of Debian 11. It runs on this machine's own, newer C library; only its modules are its own."""
+        tree = os.path.join(ROOT, "build", "pythons", "3.9", "usr")
+        if not os.path.exists(tree):
+            self.assertFalse(os.environ.get("CI"), "scripts/pythons was not run")
+            self.skipTest("needs scripts/pythons 3.9")
+        home = unittest.mock.patch.dict(os.environ, PYTHONHOME=tree)
+        home.start()
+        self.addCleanup(home.stop)
+        return os.path.join(tree, "bin", "python3.9")
 
     def memtrace_for_all(self):
         """A copy of memtrace that any user may run."""

@@ -6,11 +6,9 @@ import signal
 import struct
 import subprocess
 import time
-import unittest.mock
 
-from harness import DEEPCOPY, MEMTRACE, PYTHON, ROOT, SLACK, WORKLOADS, RootTest, lines_of, python_process, wait_until
+from harness import DEEPCOPY, MEMTRACE, PYTHON, SLACK, WORKLOADS, RootTest, lines_of, python_process, wait_until
 
-OLDER = os.path.join(ROOT, "build", "pythons", "3.9")  # scripts/pythons
 LINES = os.path.join(WORKLOADS, "lines.py")
 LINE_ENGINE = ("--engine", "line")
 # Counts its own steps for ever, once a second of work or so.
@@ -63,12 +61,7 @@ class LineEngineTest(RootTest):
         self.assertLessEqual(check["frames_differing"], check["frames_compared"] // 100)
 
     def test_occurrences_equal_settrace_on_3_9(self):
-        if not os.path.exists(OLDER):
-            self.assertFalse(os.environ.get("CI"), "scripts/pythons was not run")
-            self.skipTest("needs scripts/pythons 3.9")
-        # It runs on this machine's own, newer C library; only its modules are in its tree.
-        with unittest.mock.patch.dict(os.environ, PYTHONHOME=os.path.join(OLDER, "usr")):
-            self.compare_with_settrace(os.path.join(OLDER, "usr", "bin", "python3.9"))
+        self.compare_with_settrace(self.python_3_9())
 
     def test_both_engines_agree_on_deepcopy(self):
         by_stack = lines_of(python_process(self.run_report(PYTHON, DEEPCOPY), "deepcopy.py"), DEEPCOPY, "function")

@@ -47,6 +47,10 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
                    "makes a program run many times slower.")
         ->check(CLI::IsMember({"stack", "line"}))
         ->capture_default_str();
+    app.add_flag("--calls", options.function_calls,
+                 "Count how often each Python function is called, by CPython's function__entry probe: 3.15 and later "
+                 "have it, and some builds of 3.11 and before, 3.11 only with --engine line. Makes calls many times "
+                 "slower.");
     // Not in --help: it measures the line engine, and reports nothing of use.
     app.add_flag("--empty-line-probe", options.empty_line_probe)->group("");
     app.add_flag("--children,!--no-children", options.children,

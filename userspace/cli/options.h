@@ -28,6 +28,7 @@ struct Options {
     bool verbose = false;
     std::optional<RssSource> rss_source;  // null: the best there is
     Engine engine = Engine::kStack;
+    bool function_calls = false;
     bool imports = false;           // kRun
     bool empty_line_probe = false;  // scripts/bench
 };

@@ -30,7 +30,7 @@ struct AccountData {
     mt_account account{};
     std::vector<ChargeRow> charges;
     std::vector<CallRow> calls;
-    std::vector<LineRow> lines;  // of the line engine
+    std::vector<LineRow> lines;  // that the line and function probes named
     std::vector<CollectionRow> collections;
     std::vector<ImportEvent> imports;  // in the order in which they happened
 };

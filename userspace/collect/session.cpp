@@ -78,6 +78,15 @@ void Session::attach_line_probe(int pid, const FoundPython &python, const std::s
                      python.module_path, refusal);
 }
 
+void Session::attach_function_probe(int pid, const FoundPython &python, const std::string &path) {
+    if (!tracer_.settings().function_calls || tracer_.has_probe(Probe::kFunctionEntry, pid, python.file) ||
+        !calls_refusal(python.probes, tracer_.has_probe(Probe::kLine, pid, python.file)).empty())
+        return;
+    if (!tracer_.attach_probe(Probe::kFunctionEntry, pid, python.file, path, 1) && has_memory(pid))
+        spdlog::warn("process {} ({}): its python:function__entry probe cannot be attached to: {}", pid,
+                     python.module_path, strerror(errno));
+}
+
 bool Session::attach_pair(Probe start, Probe done, const std::string &name, int pid, const FoundPython &python,
                           const std::string &path) {
     if (tracer_.has_probe(start, pid, python.file))
@@ -96,6 +105,7 @@ bool Session::attach_pair(Probe start, Probe done, const std::string &name, int 
 
 void Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {
     attach_line_probe(pid, python, path);
+    attach_function_probe(pid, python, path);
     attach_pair(Probe::kCollectionStart, Probe::kCollectionDone, "gc", pid, python, path);
     if (tracer_.settings().imports)
         attach_pair(Probe::kImportStart, Probe::kImportDone, "import__find__load", pid, python, path);
@@ -118,6 +128,7 @@ void Session::start_probes(ProcessDetails &details, int pid, const std::string &
     attach_probes(pid, *details.python, path);
     details.lines_counted = tracer_.has_probe(Probe::kLine, pid, details.python->file);
     details.collections_counted = tracer_.has_probe(Probe::kCollectionStart, pid, details.python->file);
+    details.calls_counted = tracer_.has_probe(Probe::kFunctionEntry, pid, details.python->file);
     details.imports_seen = tracer_.has_probe(Probe::kImportStart, pid, details.python->file);
 }
 

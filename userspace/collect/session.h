@@ -28,6 +28,7 @@ struct ProcessDetails {
     // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
     std::shared_ptr<SourceFiles> sources;
     bool lines_counted = false;        // by the line engine
+    bool calls_counted = false;        // of Python functions
     bool imports_seen = false;         // with TracerSettings::imports, where the interpreter has probes for them
     bool collections_counted = false;  // garbage collections, where the interpreter has probes for them
 };
@@ -96,6 +97,7 @@ class Session {
                      const std::string &path);
     bool add_import(std::span<const uint8_t> record);
     void attach_line_probe(int pid, const FoundPython &python, const std::string &path);
+    void attach_function_probe(int pid, const FoundPython &python, const std::string &path);
     void drop_probes();
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);

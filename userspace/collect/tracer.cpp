@@ -103,8 +103,10 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     bpf_program__set_autoload(programs_->progs.on_classic_rss_stat, classic);
     bpf_program__set_autoload(programs_->progs.on_line, by_lines && !settings.empty_line_probe);
     bpf_program__set_autoload(programs_->progs.on_line_empty, by_lines && settings.empty_line_probe);
+    bpf_map__set_autocreate(programs_->maps.lines, by_lines || settings.function_calls);
+    bpf_program__set_autoload(programs_->progs.on_function_entry, settings.function_calls);
     if (!by_lines)
-        for (bpf_map *map : {programs_->maps.lines, programs_->maps.line_threads, programs_->maps.line_sites})
+        for (bpf_map *map : {programs_->maps.line_threads, programs_->maps.line_sites})
             bpf_map__set_autocreate(map, false);
     if (memtrace_bpf__load(programs_.get()))
         fail("the kernel ({}) refused the BPF programs: {}; --verbose shows its reasons", kernel_release(),
@@ -214,6 +216,10 @@ bool Tracer::attach_probe(Probe probe, int pid, const mt_file_id &module, const 
             options.usdt_cookie = line_sites_.contains(file) ? line_sites_[file] : 0;
             break;
         }
+        case Probe::kFunctionEntry:
+            name = "function__entry";
+            program = programs_->progs.on_function_entry;
+            break;
         case Probe::kCollectionStart:
             name = "gc__start";
             program = programs_->progs.on_gc_start;
@@ -298,7 +304,7 @@ std::vector<CallRow> Tracer::read_calls() const {
 }
 
 std::vector<LineRow> Tracer::read_lines() const {
-    if (settings_.engine != Engine::kLine)
+    if (settings_.engine != Engine::kLine && !settings_.function_calls)
         return {};
     return read_hash<mt_line_key, mt_line_row>(programs_->maps.lines);
 }

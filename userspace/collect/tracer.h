@@ -46,11 +46,12 @@ struct TracerSettings {
     Engine engine = Engine::kStack;
     bool follow_children = true;
     bool imports = false;           // attach to the probes of imports
+    bool function_calls = false;    // attach to the probe of calls
     bool empty_line_probe = false;  // attach an empty program to python:line, for measuring; with kLine only
 };
 
 // CPython's own probes that a BPF program is attached to.
-enum class Probe { kLine, kCollectionStart, kCollectionDone, kImportStart, kImportDone };
+enum class Probe { kLine, kFunctionEntry, kCollectionStart, kCollectionDone, kImportStart, kImportDone };
 
 class Tracer {
   public:

@@ -164,7 +164,7 @@ std::map<LineKey, uint64_t> sum_occurrences(const AccountData &data, const CodeT
                                             std::map<LineKey, const CodeObject *> *functions) {
     std::map<LineKey, uint64_t> occurrences;
     for (const auto &[key, row] : data.lines) {
-        const ProbedLine *line = codes.probed_line(row.id);
+        const ProbedLine *line = row.hits ? codes.probed_line(row.id) : nullptr;
         if (!line)
             continue;
         const CodeObject *code = codes.function_of(key.account, *line);
@@ -173,6 +173,18 @@ std::map<LineKey, uint64_t> sum_occurrences(const AccountData &data, const CodeT
         functions->try_emplace({at.file, at.function, at.first_line, 0}, code);
     }
     return occurrences;
+}
+
+std::map<Place, uint64_t> sum_entries(const AccountData &data, const CodeTable &codes) {
+    std::map<Place, uint64_t> entries;
+    for (const auto &[key, row] : data.lines) {
+        const ProbedLine *line = row.entries ? codes.probed_line(row.id) : nullptr;
+        if (!line)
+            continue;
+        const CodeObject *code = codes.function_of(key.account, *line);
+        entries[{line->file, code ? code->function : line->function, line->line, ""}] += row.entries;
+    }
+    return entries;
 }
 
 std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes) {

@@ -71,9 +71,6 @@ std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &c
 std::map<LineKey, uint64_t> sum_occurrences(const AccountData &data, const CodeTable &codes,
                                             std::map<LineKey, const CodeObject *> *functions);
 
-// Every byte has an owner: "python" for all stacks together, else "[no python frame]" and so on.
-std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes);
-
 // Where a change happened, innermost: a line, or an owner's name in brackets.
 struct Place {
     std::string file;
@@ -83,6 +80,12 @@ struct Place {
 
     auto operator<=>(const Place &) const = default;
 };
+
+// How often each function was entered, by its name and the line entered at: its first, or where a generator goes on.
+std::map<Place, uint64_t> sum_entries(const AccountData &data, const CodeTable &codes);
+
+// Every byte has an owner: "python" for all stacks together, else "[no python frame]" and so on.
+std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes);
 
 struct ReturnSum {
     int64_t bytes = 0;

@@ -133,10 +133,11 @@ void judge(UsdtProbe &probe, const PythonVersion &version) {
         // cpython issue 104280; PR 142397 restored them in 3.15.
         probe.refusal = "CPython 3.12 to 3.14 have no function probes";
     } else if (is_function && minor >= PythonVersion{3, 15, 0}) {
-        probe.note = "does not fire in code that the JIT has compiled";
+        probe.note = "counts the making of a generator as a call, and does not fire in code that the JIT has compiled";
     } else if (probe.name == "function__entry" && minor == PythonVersion{3, 11, 0}) {
         // Its code is reached only where the interpreter traces: Python/ceval.c of 3.11, TARGET(DO_TRACING).
         probe.note = "fires only while the line probe is attached too";
+        probe.only_with_line = true;
     }
 }
 
@@ -174,6 +175,13 @@ std::string probe_refusal(const std::optional<std::vector<UsdtProbe>> &probes, s
         return "its USDT probes cannot be read";
     const UsdtProbe *probe = find_probe(*probes, name);
     return probe ? probe->refusal : fmt::format("this build of CPython has no python:{} probe", name);
+}
+
+std::string calls_refusal(const std::optional<std::vector<UsdtProbe>> &probes, bool line_is_attached) {
+    std::string refusal = probe_refusal(probes, "function__entry");
+    if (refusal.empty() && !line_is_attached && find_probe(*probes, "function__entry")->only_with_line)
+        return "its python:function__entry probe fires only while the line probe is attached too: add --engine line";
+    return refusal;
 }
 
 }  // namespace memtrace

@@ -16,8 +16,9 @@ struct UsdtProbe {
     std::string name;   // "line", "gc__start", ...
     int locations = 0;  // newer compilers leave several notes for one probe: attach to all
     bool has_semaphore = false;
-    std::string refusal;  // empty when it may be used; otherwise one sentence: why not
-    std::string note;     // a condition under which it fires, or a doubt; may be empty
+    std::string refusal;          // empty when it may be used; otherwise one sentence: why not
+    std::string note;             // a condition under which it fires, or a doubt; may be empty
+    bool only_with_line = false;  // fires only while the probe "line" is attached too
 };
 
 // The python: probes of an executable or libpython, sorted by name. Null when the file cannot be read, or is made so
@@ -26,6 +27,9 @@ std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_pa
 
 // Why the one of this name cannot be used, in one sentence; empty when it can. `probes` as read_usdt_probes gives them.
 std::string probe_refusal(const std::optional<std::vector<UsdtProbe>> &probes, std::string_view name);
+
+// Why calls of functions cannot be counted, in one sentence; empty when they can.
+std::string calls_refusal(const std::optional<std::vector<UsdtProbe>> &probes, bool line_is_attached);
 
 // The one of this name; null when there is none.
 const UsdtProbe *find_probe(const std::vector<UsdtProbe> &probes, std::string_view name);

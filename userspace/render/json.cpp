@@ -123,6 +123,17 @@ json render_imports(const std::vector<Import> &imports) {
     return rows;
 }
 
+json render_function_calls(const std::vector<ReportCalls> &calls) {
+    json rows = json::array();
+    for (const ReportCalls &row : calls)
+        rows.push_back({{"file", row.place.file},
+                        {"function", row.place.function},
+                        {"line", row.place.line > 0 ? json(row.place.line) : json()},
+                        {"count", row.count},
+                        {"grown_bytes", or_null(row.grown)}});
+    return rows;
+}
+
 json render_process(const ReportProcess &process) {
     Balance total = process.balances.total();
     json python = nullptr;
@@ -166,6 +177,7 @@ json render_process(const ReportProcess &process) {
             {"returns", render_returns(process)},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
+            {"function_calls", process.function_calls ? render_function_calls(*process.function_calls) : json()},
             {"gc", render_collections(process)},
             {"imports", process.imports ? render_imports(*process.imports) : json()}};
 }

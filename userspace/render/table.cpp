@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "render/render.h"
@@ -15,6 +16,7 @@ namespace {
 constexpr size_t kMaxFunctions = 10;
 constexpr size_t kMaxReturns = 12;
 constexpr size_t kMaxImports = 100;
+constexpr size_t kMaxCalls = 15;             // of functions
 constexpr size_t kMaxPlaces = 5;             // that trigger garbage collections
 constexpr int64_t kWorthShowing = 64 << 10;  // rows of less are summed up
 
@@ -34,7 +36,7 @@ std::string join_command(const std::vector<std::string> &words) {
 std::string describe_place(const Place &place) {
     if (!place.owner.empty())
         return place.owner;
-    return fmt::format("{}:{}  {}", place.file, place.line ? std::to_string(place.line) : "?", place.function);
+    return fmt::format("{}:{}  {}", place.file, place.line > 0 ? std::to_string(place.line) : "?", place.function);
 }
 
 void render_header(std::string &out, const Report &report, const ReportProcess &process) {
@@ -161,6 +163,22 @@ void render_collections(std::string &out, const ReportProcess &process) {
                            describe_place(place));
 }
 
+void render_function_calls(std::string &out, const std::vector<ReportCalls> &calls) {
+    out += "\nFunctions called most\n";
+    out += "         Calls         Grown  Grown a call   Entered at\n";
+    for (const ReportCalls &row : std::span(calls).first(std::min(calls.size(), kMaxCalls))) {
+        std::string each;
+        if (row.grown && row.count)
+            each = fmt::format("{:.1f} KiB", static_cast<double>(*row.grown) / 1024 / static_cast<double>(row.count));
+        out += fmt::format("{:>14}{:>14}{:>14}   {}\n", row.count, row.grown ? render_mib(*row.grown) : "", each,
+                           describe_place(row.place));
+    }
+    if (calls.empty())
+        out += "  none\n";
+    else if (calls.size() > kMaxCalls)
+        out += fmt::format("  and {} others, which --format json has too\n", calls.size() - kMaxCalls);
+}
+
 // A tree of modules; `left` rows may still be printed.
 void render_imports_below(std::string &out, const std::vector<Import> &imports, int depth, size_t &left) {
     for (const Import &import : imports) {
@@ -232,6 +250,8 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     render_returns(out, process);
     render_calls(out, process);
     render_collections(out, process);
+    if (process.function_calls)
+        render_function_calls(out, *process.function_calls);
     if (process.imports)
         render_imports(out, *process.imports);
 }

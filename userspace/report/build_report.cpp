@@ -85,6 +85,22 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
     return functions;
 }
 
+std::vector<ReportCalls> build_calls(const AccountData &data, const CodeTable &codes, const ReportFilter &filter,
+                                     const std::vector<ReportFunction> &functions) {
+    std::map<Place, int64_t> grown;  // by where the function begins
+    for (const ReportFunction &function : functions)
+        grown[{function.file, function.function, function.first_line, ""}] += function.grown;
+    std::vector<ReportCalls> calls;
+    for (const auto &[place, count] : sum_entries(data, codes)) {
+        if (!matches(filter, {place.file, place.function, 0, 0}))
+            continue;
+        auto found = grown.find(place);
+        calls.push_back({place, count, found == grown.end() ? std::nullopt : std::optional(found->second)});
+    }
+    std::stable_sort(calls.begin(), calls.end(), [](const auto &a, const auto &b) { return a.count > b.count; });
+    return calls;
+}
+
 std::optional<ReportArenas> build_arenas(const AccountData &data, const CodeTable &codes) {
     const mt_account &account = data.account;
     if (account.python.state != MT_PYTHON_READY)
@@ -140,6 +156,8 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
     process.calls = sum_calls(data, page_bytes);
     process.arenas = build_arenas(data, session.codes());
+    if (details.calls_counted)
+        process.function_calls = build_calls(data, session.codes(), filter, process.functions);
     if (details.imports_seen)
         process.imports = build_imports(data.imports);
     if (details.collections_counted)

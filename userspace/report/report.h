@@ -39,6 +39,13 @@ struct ReportFunction {
     std::vector<ReportLine> lines;  // by number
 };
 
+// A function and the line at which it was entered: its first, or where a generator goes on.
+struct ReportCalls {
+    Place place;
+    uint64_t count = 0;
+    std::optional<int64_t> grown;  // by all lines of the function entered at its first line; null: nothing was charged
+};
+
 struct ReportReturn {
     std::string how;
     Place place;
@@ -77,7 +84,8 @@ struct ReportProcess {
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
     std::optional<std::vector<Import>> imports;  // null: not asked for, or the interpreter has no probes for them
-    std::optional<Collections> collections;      // null: the interpreter has no probes for them
+    std::optional<std::vector<ReportCalls>> function_calls;  // most first; null: not asked for, or not to be had
+    std::optional<Collections> collections;                  // null: the interpreter has no probes for them
 };
 
 struct Report {
