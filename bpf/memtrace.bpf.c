@@ -16,6 +16,7 @@
 #include "lib/rss.h"
 #include "lib/charge.h"
 #include "lib/account.h"
+#include "lib/frame.h"
 #include "lib/thread_state.h"
 #include "lib/probed_lines.h"
 #include "lib/line_probe.h"

@@ -52,7 +52,10 @@ class FakeMemory : public RemoteMemory {
 };
 
 inline mt_python layout_3_11() {
-    return *layout_of({3, 11, 2});
+    for (const PythonLayout &layout : python_layouts())
+        if (layout.version == PythonVersion{3, 11, 0})
+            return layout.offsets;
+    return {};
 }
 
 // One instruction a line from first_line + 1 on: entries of kind 11 (line += 1), one code unit each.

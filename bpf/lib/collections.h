@@ -6,18 +6,24 @@
 #ifndef MEMTRACE_BPF_COLLECTIONS_H
 #define MEMTRACE_BPF_COLLECTIONS_H
 
-/* Adds the code object, line table and instruction of `frame` to `key`, or nothing when they cannot be read. */
+/* Adds to `key` the code object, line table and instruction of `frame`, or that it is no Python function's, or nothing
+ * when they cannot be read. */
 static __always_inline void mt_read_place(const struct mt_account *account, mt_u64 frame, struct mt_collection_key *key)
 {
     const struct mt_python *python = &account->python;
-    mt_u64 code = mt_read_user_u64(frame + python->frame_code);
-    if (!code || mt_read_user_u64(code + 8) != python->code_type) /* PyObject.ob_type */
+    if (mt_is_owned_by_c(python, mt_read_user_u64(frame + python->frame_owner)))
+        frame = mt_read_user_u64(frame + python->frame_previous);
+    if (!frame) {
+        key->owner = MT_OWNER_NO_FRAME;
         return;
-    mt_s64 instruction = mt_read_user_u64(frame + python->frame_instr) - code - python->code_instructions;
+    }
+    mt_u64 code = mt_frame_code(mt_read_user_u64(frame + python->frame_code));
+    if (!code || mt_read_user_u64(code + python->object_type) != python->code_type)
+        return;
     key->owner = MT_OWNER_STACK;
     key->code = code;
-    key->linetable = mt_read_user_u64(code + python->code_linetable);
-    key->instruction = instruction == (mt_s32)instruction ? instruction : -1;
+    key->linetable = mt_read_user_u64(code + python->code_lines);
+    key->instruction = mt_frame_instruction(python, code, mt_read_user_u64(frame + python->frame_instruction));
 }
 
 static __always_inline void mt_announce_code(const struct mt_account *account, mt_u64 code, mt_u64 linetable)
@@ -32,7 +38,7 @@ static __always_inline void mt_announce_code(const struct mt_account *account, m
                                     .first_line = mt_read_user_u64(code + python->code_first_line),
                                     .missing = MT_MISSING_FILE | MT_MISSING_NAME | MT_MISSING_TABLE};
     header.file.address = mt_read_user_u64(code + python->code_filename);
-    header.name.address = mt_read_user_u64(code + python->code_qualname);
+    header.name.address = mt_read_user_u64(code + python->code_name);
     header.table.address = linetable;
     if (bpf_ringbuf_output(&records, &header, sizeof(header), BPF_RB_FORCE_WAKEUP)) {
         mt_count_failure(MT_FAIL_RING_FULL);

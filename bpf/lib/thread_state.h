@@ -16,22 +16,29 @@ static __always_inline mt_u64 mt_read_user_u64(mt_u64 address)
     return value;
 }
 
+/* What a thread state has in its field thread_frame, as a frame. */
+static __always_inline mt_u64 mt_innermost_frame(const struct mt_python *python, mt_u64 field)
+{
+    if (python->cframe_frame == MT_NO_FIELD)
+        return field;
+    return field ? mt_read_user_u64(field + python->cframe_frame) : 0;
+}
+
 /* The innermost frame of `state`, or 0 when it runs nothing, or is not this thread's (*mine is then 0). */
 static __always_inline mt_u64 mt_current_frame(const struct mt_python *python, struct mt_scratch *s, mt_u64 state,
                                                mt_u64 self, int *mine)
 {
-    /* cframe and thread_id lie less than 160 bytes apart in every version: one read for both. */
-    mt_u32 span = python->thread_id - python->thread_cframe + 8;
+    /* Frame and thread_id lie at most 160 bytes apart in every version: one read for both. */
+    mt_u32 span = python->thread_id - python->thread_frame + 8;
     *mine = 0;
     if (span < 16 || span > 168)
         return 0;
-    if (bpf_probe_read_user(s->window, span, (void *)(state + python->thread_cframe)))
+    if (bpf_probe_read_user(s->window, span, (void *)(state + python->thread_frame)))
         return 0;
     if (*(mt_u64 *)(s->window + span - 8) != self)
         return 0;
     *mine = 1;
-    mt_u64 cframe = *(mt_u64 *)s->window;
-    return cframe ? mt_read_user_u64(cframe + python->cframe_current_frame) : 0;
+    return mt_innermost_frame(python, *(mt_u64 *)s->window);
 }
 
 /* One step of the search through all interpreters' threads; 1 when it is over. A thread that is just being made
@@ -111,8 +118,7 @@ static __noinline mt_u64 mt_read_frame(const struct mt_account *account)
     const struct mt_python *python = &account->python;
     if (mt_read_user_u64(thread->state + python->thread_id) != mt_pthread_self(bpf_get_current_task_btf()))
         return 0;
-    mt_u64 cframe = mt_read_user_u64(thread->state + python->thread_cframe);
-    return cframe ? mt_read_user_u64(cframe + python->cframe_current_frame) : 0;
+    return mt_innermost_frame(python, mt_read_user_u64(thread->state + python->thread_frame));
 }
 
 #endif

@@ -17,17 +17,18 @@ static __always_inline mt_u64 mt_mix(mt_u64 hash, mt_u64 value)
 }
 
 /* Where a str keeps its characters, from PyASCIIObject.state: kind in bits 2-4, compact in 5, ascii in 6
- * (CPython 3.6 to 3.15, default builds). Only compact strings are read: names and paths are. */
+ * (CPython 3.6 to 3.15, but for free-threaded 3.14 and later). Only compact strings are read: names and paths are. */
 static __always_inline int mt_capture_string(const struct mt_python *python, mt_u64 string, struct mt_text *text,
                                              mt_u8 *into, mt_u32 room)
 {
     mt_u64 length = 0;
-    mt_u32 state = 0;
+    mt_u32 state = 1 << 2 | 0x20 | 0x40; /* of a str that is bytes */
+    int is_bytes = python->string_state == MT_NO_FIELD;
     text->address = string;
     text->length_bytes = 0;
     text->char_bytes = 1;
     if (bpf_probe_read_user(&length, sizeof(length), (void *)(string + python->string_length)) ||
-        bpf_probe_read_user(&state, sizeof(state), (void *)(string + python->string_state)))
+        (!is_bytes && bpf_probe_read_user(&state, sizeof(state), (void *)(string + python->string_state))))
         return -1;
     if (!(state & 0x20))
         return -1;
@@ -38,7 +39,7 @@ static __always_inline int mt_capture_string(const struct mt_python *python, mt_
     if (length > 4096)
         return -1;
     mt_u32 bytes = length * kind;
-    text->char_bytes = kind;
+    text->char_bytes = is_bytes ? 0 : kind;
     if (bytes > room)
         return -1;
     if (bytes && bpf_probe_read_user(into, bytes, (void *)data))
@@ -71,7 +72,7 @@ __noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
     mt_u32 at = header->file.length_bytes;
     if (at > MT_FILE_BYTES)
         return -1;
-    if (mt_capture_string(python, mt_read_user_u64(code + python->code_qualname), &header->name, record->bytes + at,
+    if (mt_capture_string(python, mt_read_user_u64(code + python->code_name), &header->name, record->bytes + at,
                           MT_NAME_BYTES))
         header->missing |= MT_MISSING_NAME;
     mt_u32 name_length = header->name.length_bytes;
@@ -151,40 +152,48 @@ __noinline int mt_move_window(mt_u64 at, mt_u32 span)
     return bpf_probe_read_user(s->window, span, (void *)at);
 }
 
+/* The most that mt_python.frame_bytes may be; a power of two. */
+#define MT_FRAME_FIELDS 128
+
+/* What 8 bytes at `offset` of a frame hold. `bytes` are its bytes from mt_python.frame_first on. */
+static __always_inline mt_u64 mt_frame_field(const struct mt_python *python, const mt_u8 *bytes, mt_u32 offset)
+{
+    return *(const mt_u64 *)(bytes + ((offset - python->frame_first) & (MT_FRAME_FIELDS - 1)));
+}
+
 /* Copies the frame at scratch->frame to scratch->walk, adds it to the hash, and goes on to its caller's. Returns 0, or -1
- * when it cannot be read.
+ * when it cannot be read. A frame that is no Python function's, as C code leaves behind from 3.12 on, is passed over.
  *
  * A read of the process costs the same (about 130 ns measured) whether it is of 8 bytes or of 500, and CPython 3.11 and
  * later push frames onto a stack of their own, callers below callees. So a window is read that ends with the frame, and
  * the callers found in it need no read. Where the window would begin before the mapping, the frame alone is read. */
-__noinline int mt_walk_frame(mt_u32 account_id, mt_u32 i)
+__noinline int mt_walk_frame(mt_u32 account_id)
 {
     struct mt_account *account = mt_find_account(account_id);
     struct mt_scratch *s = mt_get_scratch();
-    if (!account || !s || i >= MT_MAX_FRAMES)
+    if (!account || !s)
         return -1;
     const struct mt_python *python = &account->python;
-    /* code, previous and instr lie within 128 bytes in every version. */
-    mt_u32 code_at = python->frame_code;
-    mt_u32 previous_at = python->frame_previous - code_at, instr_at = python->frame_instr - code_at;
-    if (previous_at > 120 || instr_at > 120)
+    mt_u32 i = s->walk.frame_count, span = python->frame_bytes;
+    if (i >= MT_MAX_FRAMES || span > MT_FRAME_FIELDS)
         return -1;
-    mt_u32 span = (previous_at > instr_at ? previous_at : instr_at) + 8;
-    mt_u64 frame = s->frame, at = frame + code_at;
+    mt_u64 frame = s->frame, at = frame + python->frame_first;
     if ((at < s->window_at || at + span > s->window_at + s->window_size) && mt_move_window(at, span)) {
         mt_count_failure(MT_FAIL_FRAME_READ);
         return -1;
     }
-    mt_u8 *bytes = s->window + ((at - s->window_at) & (MT_WINDOW - 1));
-    mt_u64 code = *(mt_u64 *)bytes;
-    mt_u64 instr = *(mt_u64 *)(bytes + (instr_at & 127));
+    const mt_u8 *bytes = s->window + ((at - s->window_at) & (MT_WINDOW - 1));
+    s->frame = mt_frame_field(python, bytes, python->frame_previous);
+    if (mt_is_owned_by_c(python, mt_frame_field(python, bytes, python->frame_owner)))
+        return 0;
+    mt_u64 code = mt_frame_code(mt_frame_field(python, bytes, python->frame_code));
+    mt_u64 raw = mt_frame_field(python, bytes, python->frame_instruction);
     s->walk.frames[i].code = code;
-    mt_s64 instruction = instr - code - python->code_instructions;
-    s->walk.frames[i].instruction = instruction == (mt_s32)instruction ? instruction : -1;
+    s->walk.frames[i].instruction = mt_frame_instruction(python, code, raw);
     s->walk.frames[i].line = mt_line_of_frame(frame);
     s->walk.frame_count = i + 1;
-    s->chain = mt_mix(mt_mix(s->chain, frame), instr + ((mt_u64)s->walk.frames[i].line << 48));
-    s->frame = *(mt_u64 *)(bytes + (previous_at & 127));
+    /* An address says which code object it is of; a number does not. */
+    s->chain = mt_mix(mt_mix(s->chain, frame ^ (code << 1)), raw + ((mt_u64)s->walk.frames[i].line << 48));
     return 0;
 }
 
@@ -198,7 +207,7 @@ static __always_inline int mt_walk_chain(mt_u32 account_id, struct mt_scratch *s
     for (mt_u32 i = 0; i < MT_MAX_FRAMES; i++) {
         if (!s->frame)
             break;
-        if (mt_walk_frame(account_id, i))
+        if (mt_walk_frame(account_id))
             return -1;
     }
     s->walk.truncated = s->frame != 0;
@@ -214,11 +223,11 @@ __noinline int mt_name_frame(mt_u32 account_id, mt_u32 i)
     if (!account || !s || i >= MT_MAX_FRAMES)
         return -1;
     mt_u64 code = s->walk.frames[i].code;
-    if (mt_read_user_u64(code + 8) != account->python.code_type) { /* PyObject.ob_type */
+    if (mt_read_user_u64(code + account->python.object_type) != account->python.code_type) {
         mt_count_failure(MT_FAIL_NOT_CODE);
         return -1;
     }
-    mt_u64 linetable = mt_read_user_u64(code + account->python.code_linetable);
+    mt_u64 linetable = mt_read_user_u64(code + account->python.code_lines);
     s->walk.frames[i].linetable = linetable;
     s->stack = mt_mix(mt_mix(mt_mix(s->stack, code), linetable),
                       s->walk.frames[i].instruction + ((mt_u64)s->walk.frames[i].line << 32));
@@ -285,6 +294,8 @@ static __always_inline mt_u32 mt_find_stack(const struct mt_account *account, st
         return MT_OWNER_NO_FRAME;
     if (mt_walk_chain(account->id, s, frame))
         return MT_OWNER_LINE_UNKNOWN;
+    if (!s->walk.frame_count)
+        return MT_OWNER_NO_FRAME;
     if (s->chain == thread->chain) /* the account's id is in the hash */
         return MT_OWNER_STACK;
     return mt_name_new_chain(account->id, tid);

@@ -79,8 +79,6 @@ enum mt_failure {
     MT_FAILURES = 12,
 };
 
-/* How the bytes of one CPython version are laid out, and where this process keeps its runtime. Written by userspace
- * after it verified them, read by the BPF programs. Offsets are bytes from the start of the named struct. */
 enum mt_python_state {
     MT_PYTHON_PENDING = 0,     /* userspace has not looked yet */
     MT_PYTHON_NONE = 1,        /* not a Python process, as far as is known */
@@ -88,10 +86,31 @@ enum mt_python_state {
     MT_PYTHON_READY = 3,
 };
 
+/* What a frame says of its instruction. */
+enum mt_instruction_kind {
+    MT_COUNTS_ADDRESS = 0, /* its address, after the code object's own; 3.11 and later */
+    MT_COUNTS_UNITS = 1,   /* its number, two bytes each; -1: not started; 3.10 */
+    MT_COUNTS_BYTES = 2,   /* its offset in bytes; -1: not started; before */
+};
+
+/* How a code object maps instructions to lines. */
+enum mt_line_format {
+    MT_LINES_UNSIGNED = 0,  /* co_lnotab, 2.7: Objects/lnotab_notes.txt */
+    MT_LINES_SIGNED = 1,    /* co_lnotab, 3.6 to 3.9 */
+    MT_LINES_RANGES = 2,    /* co_linetable, 3.10: PEP 626 */
+    MT_LINES_LOCATIONS = 3, /* co_linetable, 3.11 and later: Objects/locations.md */
+};
+
+#define MT_NO_FIELD 0xffffffffu /* the offset of what this version does not have */
+#define MT_FIRST_OWNED_BY_C 3   /* a frame with this owner or above is no Python function's: 3.12 to 3.15 */
+
+/* How the bytes of one CPython version are laid out, and where this process keeps its runtime. Written by userspace
+ * after it verified them, read by the BPF programs. Offsets are bytes from the start of the named struct; their values
+ * are in userspace/process/layouts/. */
 struct mt_python {
     mt_u32 state; /* enum mt_python_state, stored last */
     mt_u32 arena_bytes;
-    mt_u64 runtime;    /* address of _PyRuntime */
+    mt_u64 runtime;    /* address of _PyRuntime; before 3.7, of the pointer to the newest interpreter */
     mt_u64 code_type;  /* address of PyCode_Type */
     mt_u64 text_start; /* the module that holds the interpreter: a mapping made from within is pymalloc's */
     mt_u64 text_end;
@@ -100,23 +119,29 @@ struct mt_python {
     mt_u32 interpreter_threads_head;
     mt_u32 thread_next;
     mt_u32 thread_id;
-    mt_u32 thread_cframe;
-    mt_u32 cframe_current_frame;
+    mt_u32 thread_frame;  /* the innermost frame, or the _PyCFrame that has it */
+    mt_u32 cframe_frame;
     mt_u32 frame_code;
     mt_u32 frame_previous;
-    mt_u32 frame_instr;
+    mt_u32 frame_instruction;
+    mt_u32 frame_owner;
+    mt_u32 frame_counts; /* enum mt_instruction_kind */
+    mt_u32 object_type;
     mt_u32 code_first_line;
     mt_u32 code_filename;
-    mt_u32 code_qualname;
-    mt_u32 code_linetable;
+    mt_u32 code_name; /* the qualified one, where there is one */
+    mt_u32 code_lines;
     mt_u32 code_instructions;
+    mt_u32 line_format; /* enum mt_line_format */
     mt_u32 string_length;
-    mt_u32 string_state;
+    mt_u32 string_state; /* MT_NO_FIELD: a str is bytes, in UTF-8 as a rule */
     mt_u32 string_ascii_data;
     mt_u32 string_compact_data;
     mt_u32 bytes_size;
     mt_u32 bytes_data;
-    mt_u32 reserved;
+    mt_u32 frame_first; /* the bytes of a frame that hold all of its fields above */
+    mt_u32 frame_bytes;
+    mt_u32 zero;
 };
 
 /* A file, as the kernel knows it: super block's device ((major << 20) | minor) and inode number. */
@@ -352,7 +377,7 @@ enum mt_code_missing { MT_MISSING_FILE = 1, MT_MISSING_NAME = 2, MT_MISSING_TABL
 struct mt_text {
     mt_u64 address;      /* of the str or bytes object */
     mt_u32 length_bytes; /* of what follows in mt_code_record.bytes */
-    mt_u32 char_bytes;   /* 1, 2 or 4: PyUnicode kind; 1 with ascii 0 is Latin-1 */
+    mt_u32 char_bytes;   /* 1, 2 or 4: PyUnicode kind; 1 with ascii 0 is Latin-1; 0: bytes, of a str that is bytes */
 };
 
 struct mt_code_header {
@@ -400,7 +425,7 @@ struct mt_code_key {
     mt_u32 zero;
 };
 
-MT_ASSERT(sizeof(struct mt_python) == 128, "mt_python is the same on both sides");
+MT_ASSERT(sizeof(struct mt_python) == 152, "mt_python is the same on both sides");
 MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");

@@ -6,6 +6,7 @@ import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -48,6 +49,40 @@ IN_A_PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount", "--propagation", 
                       'mount --make-rprivate /proc && mount -t proc proc /proc && exec "$@"', "sh"]
 # Runs the rest of its arguments as a user without any privilege.
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+
+
+class Interpreter:
+    """A Python of this machine or of build/pythons (scripts/pythons)."""
+
+    def __init__(self, name, python, tree=""):
+        self.name = name
+        self.python = python
+        self.tree = tree  # a root of its own
+        self.version = name.split()[-1]
+
+    def command(self, file, *args):
+        """How to run a file of ours."""
+        if not self.tree:
+            return [self.python, "-B", file, *args]
+        shutil.copy(file, os.path.join(self.tree, "tmp"))
+        return ["chroot", self.tree, self.python, "-B", os.path.join("/tmp", os.path.basename(file)), *args]
+
+
+def interpreters():
+    """All there are. Those of Debian's stable suites must be there in CI."""
+    found = [Interpreter("Debian 3.11", PYTHON)]
+    folder = os.path.join(ROOT, "build", "pythons")
+    for name in sorted(os.listdir(folder) if os.path.isdir(folder) else [],
+                       key=lambda name: [int(number) for number in re.findall(r"\d+", name)]):
+        tree = os.path.join(folder, name)
+        if name.startswith("pyenv-"):
+            found.append(Interpreter(name.replace("-", " "), os.path.join(tree, "bin", "python")))
+        elif os.path.exists(os.path.join(tree, ".complete")):
+            found.append(Interpreter("Debian " + name, "/usr/bin/python" + name, tree))
+    if os.environ.get("CI"):
+        missing = {"Debian 2.7", "Debian 3.9", "Debian 3.13"} - {interpreter.name for interpreter in found}
+        assert not missing, f"scripts/pythons was not run: {missing}"
+    return found
 
 
 def why_not_here():
@@ -190,6 +225,14 @@ def claim_version(image, minor, micro):
     """Makes a python3.11's Py_Version, which is 0x030b02f0 for 3.11.2 final, say another one."""
     at = next(i for i in range(0, len(image) - 8, 8) if image[i + 1:i + 8] == b"\x02\x0b\x03\0\0\0\0")
     image[at + 1], image[at + 2] = micro, minor
+
+
+def claim_member_offset(image, name, offset):
+    """Makes Debian's python3.11 say that this member of its code objects is elsewhere."""
+    text = image.index(b"\0" + name.encode() + b"\0") + 1
+    # It is not position independent: what is only read is mapped at 0x400000 as it lies in the file.
+    member = image.index(struct.pack("<Qi", 0x400000 + text, 6))  # PyMemberDef: name, type (T_OBJECT)
+    image[member + 16:member + 24] = struct.pack("<Q", offset)
 
 
 def load(file):

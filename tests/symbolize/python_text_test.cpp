@@ -30,5 +30,19 @@ TEST(PythonText, NonsenseKindsAndCutCharacters) {
     EXPECT_EQ(decode_python_text(bytes, 2), "a");
 }
 
+TEST(PythonText, BytesAreUtf8) {
+    auto decode = [](const std::string &text) {
+        std::vector<uint8_t> bytes(text.begin(), text.end());
+        return decode_python_text(bytes, 0);
+    };
+    EXPECT_EQ(decode("caf\u00e9 \u4e2d \U0001f40d"), "caf\u00e9 \u4e2d \U0001f40d");
+    EXPECT_EQ(decode("a\xe9z"), "a\ufffdz");      // Latin-1
+    EXPECT_EQ(decode("\xc0\xaf"), "\ufffd");      // "/" in too many bytes
+    EXPECT_EQ(decode("\xed\xa0\x80"), "\ufffd");  // a surrogate
+    EXPECT_EQ(decode("\xf8\x88\x80\x80\x80"), "\ufffd\ufffd\ufffd\ufffd\ufffd");
+    EXPECT_EQ(decode("x\xe4\xb8"), "x\ufffd\ufffd");  // cut off
+    EXPECT_EQ(decode("\x1b[2J"), "\ufffd[2J");
+}
+
 }  // namespace
 }  // namespace memtrace

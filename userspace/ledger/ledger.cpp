@@ -5,8 +5,6 @@
 #include <set>
 #include <tuple>
 
-#include "symbolize/location_table.h"
-
 namespace memtrace {
 
 namespace {
@@ -247,7 +245,7 @@ Collections sum_collections(const AccountData &data, const CodeTable &codes, int
         if (const CodeObject *code = codes.code_object(key.account, key.code, key.linetable)) {
             place.file = code->file;
             place.function = code->function;
-            place.line = line_at(code->linetable, code->first_line, key.instruction).value_or(0);
+            place.line = code->line_at(key.instruction).value_or(0);
         } else {
             place.owner = owner_name(key.owner);
         }

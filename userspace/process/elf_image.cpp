@@ -4,91 +4,130 @@
 #include <fcntl.h>
 #include <gelf.h>
 #include <libelf.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
 #include <memory>
-
-#include "base/file_descriptor.h"
+#include <utility>
 
 namespace memtrace {
 
 namespace {
 
 constexpr uint64_t kPageMask = ~uint64_t{4095};
+// Of a section that is read whole. A libpython has about 30,000 relocations of 24 bytes.
+constexpr uint64_t kMaxSectionBytes = 64 << 20;
 
-void read_dynamic_symbols(Elf *elf, const std::set<std::string> &wanted, ElfImage &image) {
+void read_dynamic_symbols(Elf *elf, Elf_Scn *section, const GElf_Shdr &header, const std::set<std::string> &wanted,
+                          ElfImage &image) {
+    Elf_Data *data = elf_getdata(section, nullptr);
+    if (!data || header.sh_entsize == 0)
+        return;
+    size_t count = data->d_size / header.sh_entsize;
+    for (size_t i = 0; i < count && image.symbols.size() < wanted.size(); i++) {
+        GElf_Sym symbol;
+        if (!gelf_getsym(data, static_cast<int>(i), &symbol) || symbol.st_shndx == SHN_UNDEF)
+            continue;
+        const char *name = elf_strptr(elf, header.sh_link, symbol.st_name);
+        if (name && wanted.contains(name))
+            image.symbols[name] = symbol.st_value;
+    }
+}
+
+void read_relocations(Elf_Scn *section, const GElf_Shdr &header, ElfImage &image) {
+    Elf_Data *data = elf_getdata(section, nullptr);
+    if (!data || header.sh_entsize == 0)
+        return;
+    uint64_t relative = image.machine == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE;
+    size_t count = data->d_size / header.sh_entsize;
+    for (size_t i = 0; i < count; i++) {
+        GElf_Rela relocation;
+        if (gelf_getrela(data, static_cast<int>(i), &relocation) && GELF_R_TYPE(relocation.r_info) == relative)
+            image.pointers.emplace_hint(image.pointers.end(), relocation.r_offset,
+                                        static_cast<uint64_t>(relocation.r_addend));
+    }
+}
+
+void each_section(Elf *elf, unsigned type, const std::function<void(Elf_Scn *, const GElf_Shdr &)> &handler) {
     Elf_Scn *section = nullptr;
     while ((section = elf_nextscn(elf, section)) != nullptr) {
         GElf_Shdr header;
-        if (!gelf_getshdr(section, &header) || header.sh_type != SHT_DYNSYM || header.sh_entsize == 0)
-            continue;
-        Elf_Data *data = elf_getdata(section, nullptr);
-        if (!data)
-            continue;
-        size_t count = data->d_size / header.sh_entsize;
-        for (size_t i = 0; i < count && image.symbols.size() < wanted.size(); i++) {
-            GElf_Sym symbol;
-            if (!gelf_getsym(data, static_cast<int>(i), &symbol) || symbol.st_shndx == SHN_UNDEF)
-                continue;
-            const char *name = elf_strptr(elf, header.sh_link, symbol.st_name);
-            if (name && wanted.contains(name))
-                image.symbols[name].address = symbol.st_value;
-        }
+        if (gelf_getshdr(section, &header) && header.sh_type == type && header.sh_size <= kMaxSectionBytes)
+            handler(section, header);
     }
 }
 
-// Copies what the file holds at the symbols' addresses. Reading it in the live process would make pages resident there.
-void read_contents(Elf *elf, size_t segments, ElfImage &image) {
-    size_t file_size = 0;
-    const char *file = elf_rawfile(elf, &file_size);
-    for (size_t i = 0; file && i < segments; i++) {
+bool read_segments(Elf *elf, ElfImage &image) {
+    image.first_address = UINT64_MAX;
+    image.text_start = UINT64_MAX;
+    size_t count = 0;
+    elf_getphdrnum(elf, &count);
+    for (size_t i = 0; i < count; i++) {
         GElf_Phdr segment;
         if (!gelf_getphdr(elf, static_cast<int>(i), &segment) || segment.p_type != PT_LOAD)
             continue;
-        for (auto &[name, symbol] : image.symbols) {
-            uint64_t within = symbol.address - segment.p_vaddr;
-            if (symbol.address < segment.p_vaddr || within >= segment.p_filesz)
-                continue;
-            size_t size = std::min<uint64_t>(symbol.contents.size(), segment.p_filesz - within);
-            if (segment.p_offset <= file_size && within + size <= file_size - segment.p_offset)
-                std::memcpy(symbol.contents.data(), file + segment.p_offset + within, size);
-        }
-    }
-}
-
-}  // namespace
-
-std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted) {
-    elf_version(EV_CURRENT);
-    FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!file)
-        return std::nullopt;
-    std::unique_ptr<Elf, int (*)(Elf *)> elf(elf_begin(file.get(), ELF_C_READ_MMAP, nullptr), elf_end);
-    GElf_Ehdr header;
-    if (!elf || elf_kind(elf.get()) != ELF_K_ELF || gelf_getclass(elf.get()) != ELFCLASS64 ||
-        !gelf_getehdr(elf.get(), &header))
-        return std::nullopt;
-
-    ElfImage image;
-    image.position_independent = header.e_type == ET_DYN;
-    image.first_address = UINT64_MAX;
-    image.text_start = UINT64_MAX;
-    size_t segments = 0;
-    elf_getphdrnum(elf.get(), &segments);
-    for (size_t i = 0; i < segments; i++) {
-        GElf_Phdr segment;
-        if (!gelf_getphdr(elf.get(), static_cast<int>(i), &segment) || segment.p_type != PT_LOAD)
-            continue;
+        image.segments.push_back({segment.p_vaddr, segment.p_offset, segment.p_filesz, segment.p_memsz});
         image.first_address = std::min(image.first_address, segment.p_vaddr & kPageMask);
         if (segment.p_flags & PF_X) {
             image.text_start = std::min(image.text_start, segment.p_vaddr);
             image.text_end = std::max(image.text_end, segment.p_vaddr + segment.p_memsz);
         }
     }
-    if (image.first_address == UINT64_MAX || image.text_start > image.text_end)
+    return image.first_address != UINT64_MAX && image.text_start <= image.text_end;
+}
+
+}  // namespace
+
+bool ElfImage::read(uint64_t address, void *into, size_t size) const {
+    for (const Segment &segment : segments) {
+        uint64_t within = address - segment.address;
+        if (address < segment.address || within > segment.memory_bytes || size > segment.memory_bytes - within)
+            continue;
+        std::memset(into, 0, size);
+        size_t held = within < segment.file_bytes ? std::min<uint64_t>(size, segment.file_bytes - within) : 0;
+        return pread(file.get(), into, held, static_cast<off_t>(segment.file_offset + within)) ==
+               static_cast<ssize_t>(held);
+    }
+    return false;
+}
+
+std::optional<uint64_t> ElfImage::read_pointer(uint64_t address) const {
+    auto found = pointers.find(address);
+    return found != pointers.end() ? found->second : read_value<uint64_t>(address);
+}
+
+std::string ElfImage::read_text(uint64_t address, size_t size) const {
+    std::string text(size, '\0');
+    while (!text.empty() && !read(address, text.data(), text.size()))
+        text.pop_back();
+    return text;
+}
+
+std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted) {
+    elf_version(EV_CURRENT);
+    FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file)
         return std::nullopt;
-    read_dynamic_symbols(elf.get(), wanted, image);
-    read_contents(elf.get(), segments, image);
+    std::unique_ptr<Elf, int (*)(Elf *)> elf(elf_begin(file.get(), ELF_C_READ, nullptr), elf_end);
+    GElf_Ehdr header;
+    if (!elf || elf_kind(elf.get()) != ELF_K_ELF || gelf_getclass(elf.get()) != ELFCLASS64 ||
+        !gelf_getehdr(elf.get(), &header))
+        return std::nullopt;
+    ElfImage image;
+    image.machine = header.e_machine;
+    image.position_independent = header.e_type == ET_DYN;
+    if (!read_segments(elf.get(), image))
+        return std::nullopt;
+    each_section(elf.get(), SHT_DYNSYM, [&](Elf_Scn *section, const GElf_Shdr &section_header) {
+        read_dynamic_symbols(elf.get(), section, section_header, wanted, image);
+    });
+    if (!image.symbols.empty())
+        each_section(elf.get(), SHT_RELA, [&](Elf_Scn *section, const GElf_Shdr &section_header) {
+            read_relocations(section, section_header, image);
+        });
+    image.file = std::move(file);
     return image;
 }
 

@@ -1,38 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
-// What we need to know of an ELF file: where it is loaded, and a few of its exported symbols.
+// What we need to know of an ELF file: where it is loaded, a few of its exported symbols, and what its memory holds
+// before anything runs.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <type_traits>
+#include <vector>
+
+#include "base/file_descriptor.h"
 
 namespace memtrace {
 
-// An exported symbol: its unrelocated address, and what the file holds there (zeros where the file holds nothing).
-struct ElfSymbol {
-    uint64_t address = 0;
-    std::array<uint8_t, 64> contents{};
-
-    template <typename T>
-    T value_at(size_t offset) const {
-        T value;
-        static_assert(std::is_trivially_copyable_v<T>);
-        std::memcpy(&value, contents.data() + offset, sizeof(value));
-        return value;
-    }
-};
-
+// Addresses are the file's own, unrelocated. The file is not mapped: it may be cut short while it is being read.
 struct ElfImage {
+    struct Segment {
+        uint64_t address = 0;
+        uint64_t file_offset = 0;
+        uint64_t file_bytes = 0;  // beyond these its memory is 0
+        uint64_t memory_bytes = 0;
+    };
+
+    uint16_t machine = 0;  // EM_X86_64, ...
     bool position_independent = false;
     uint64_t first_address = 0;  // lowest PT_LOAD address, page aligned
     uint64_t text_start = 0;     // of the executable PT_LOAD segments
     uint64_t text_end = 0;
-    std::map<std::string, ElfSymbol> symbols;  // of those asked for: the ones that exist
+    std::map<std::string, uint64_t> symbols;  // addresses of those asked for that exist
+    std::vector<Segment> segments;
+    std::map<uint64_t, uint64_t>
+        pointers;  // those that the dynamic linker fills in, if any symbol was found: where -> unrelocated value
+    FileDescriptor file;
+
+    // The bytes that the process begins with; false when no segment has them all, or the file does not.
+    bool read(uint64_t address, void *into, size_t size) const;
+    // Unrelocated too.
+    std::optional<uint64_t> read_pointer(uint64_t address) const;
+    // At most `size` bytes; fewer where they end.
+    std::string read_text(uint64_t address, size_t size) const;
+
+    template <typename T>
+    std::optional<T> read_value(uint64_t address) const {
+        static_assert(std::is_trivially_copyable_v<T>);
+        T value;
+        if (!read(address, &value, sizeof(value)))
+            return std::nullopt;
+        return value;
+    }
 };
 
 // Reads the dynamic symbols named. Null when the file cannot be opened or is no ELF file of this machine's kind.

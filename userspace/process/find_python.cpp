@@ -8,8 +8,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
-#include <regex>
+#include <elf.h>
 #include <set>
 #include <sstream>
 
@@ -20,23 +21,69 @@ namespace memtrace {
 
 namespace {
 
-const std::set<std::string> kSymbols = {"_PyRuntime", "Py_Version", "PyCode_Type", "PyInterpreterState_Head"};
+// What tells a version from the one before: a function that it was the first to export.
+struct Marker {
+    const char *symbol;
+    PythonVersion version;
+};
+constexpr PythonVersion kUnknown{0, 0, -1};
+const Marker kMarkers[] = {
+    {"PyIter_Send", {3, 10, -1}}, {"PyFrame_GetCode", {3, 9, -1}},       {"PyCode_NewWithPosOnlyArgs", {3, 8, -1}},
+    {"_PyRuntime", {3, 7, -1}},   {"PyErr_ResourceWarning", {3, 6, -1}},
+};
 
-// PyCode_Type.tp_basicsize is offsetof(PyCodeObject, co_code_adaptive) from 3.11 on: a static object, right from the
-// first instruction.
-bool layout_agrees(const ElfSymbol &code_type, const mt_python &layout) {
-    return code_type.value_at<uint64_t>(kTypeBasicSize) == layout.code_instructions;
+std::set<std::string> wanted_symbols() {
+    std::set<std::string> symbols = {"_PyRuntime",         "Py_Version",    "PyCode_Type",
+                                     "PyFrame_Type",       "PyCapsule_New", "PyInterpreterState_Head",
+                                     "PyString_FromString"};
+    for (const Marker &marker : kMarkers)
+        symbols.insert(marker.symbol);
+    return symbols;
 }
 
-PythonVersion version_from_name(const std::string &path) {
-    static const std::regex pattern(R"(python(\d)\.(\d+))");
-    std::smatch match;
-    std::string name = path.substr(path.rfind('/') + 1);
-    if (!std::regex_search(name, match, pattern))
-        return {0, 0, -1};
-    return {std::stoi(match[1]), std::stoi(match[2]), -1};
+const std::set<std::string> kSymbols = wanted_symbols();
+
+// By what it exports; a file's name may be anything.
+PythonVersion version_of(const ElfImage &image) {
+    const auto &symbols = image.symbols;
+    if (symbols.contains("Py_Version")) {
+        // From 3.11 on. PY_VERSION_HEX: 0x030b02f0 is 3.11.2 final.
+        auto hex = image.read_value<uint32_t>(symbols.at("Py_Version")).value_or(0);
+        return {static_cast<int>(hex >> 24), static_cast<int>(hex >> 16 & 0xff), static_cast<int>(hex >> 8 & 0xff)};
+    }
+    if (symbols.contains("PyString_FromString"))
+        return symbols.contains("PyCapsule_New") ? PythonVersion{2, 7, -1} : kUnknown;
+    for (const Marker &marker : kMarkers)
+        if (symbols.contains(marker.symbol))
+            return marker.version;
+    return kUnknown;
 }
 
+// Before 3.7 the interpreters' list begins at a variable without a symbol, whose address is in the function that
+// returns its value: mov interp_head(%rip), %rax. Null where a compiler wrote that otherwise.
+std::optional<uint64_t> interpreters_head(const ElfImage &image) {
+    auto function = image.symbols.find("PyInterpreterState_Head");
+    if (function == image.symbols.end() || image.machine != EM_X86_64)
+        return std::nullopt;
+    std::string code = image.read_text(function->second, 32);
+    size_t at = 0;
+    // endbr64; push %rbp; mov %rsp, %rbp
+    for (std::string_view prologue : {"\xf3\x0f\x1e\xfa", "\x55", "\x48\x89\xe5"})
+        if (code.compare(at, prologue.size(), prologue) == 0)
+            at += prologue.size();
+    int32_t distance = 0;
+    if (code.size() < at + 7 || code.compare(at, 3, "\x48\x8b\x05") != 0)
+        return std::nullopt;
+    std::memcpy(&distance, code.data() + at + 3, sizeof(distance));
+    return function->second + at + 7 + static_cast<uint64_t>(int64_t{distance});
+}
+
+std::optional<uint64_t> runtime_address(const ElfImage &image) {
+    auto runtime = image.symbols.find("_PyRuntime");
+    return runtime == image.symbols.end() ? interpreters_head(image) : runtime->second;
+}
+
+// Null when the file is no interpreter.
 std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &file, uint64_t bias,
                                    const ElfImage &image) {
     const auto &symbols = image.symbols;
@@ -48,30 +95,31 @@ std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &fi
     found.file = file;
     found.bias = bias;
     found.runtime.state = MT_PYTHON_UNSUPPORTED;
-    found.version = version_from_name(path);
-    if (symbols.contains("Py_Version")) {
-        // Py_Version is PY_VERSION_HEX: 0x030b02f0 is 3.11.2 final.
-        auto hex = symbols.at("Py_Version").value_at<uint32_t>(0);
-        found.version = {static_cast<int>(hex >> 24), static_cast<int>(hex >> 16 & 0xff),
-                         static_cast<int>(hex >> 8 & 0xff)};
+    found.version = version_of(image);
+    found.refusal = fmt::format("memtrace does not know the memory layout of CPython {} yet", found.version_string());
+    for (const PythonLayout &layout : python_layouts()) {
+        if (layout.version.major != found.version.major || layout.version.minor != found.version.minor)
+            continue;
+        std::string against = contradiction(layout, image);
+        auto runtime = runtime_address(image);
+        if (against.empty() && !runtime)
+            against = "where its interpreters are cannot be told";
+        if (!against.empty()) {
+            found.refusal =
+                fmt::format("this CPython {} contradicts the layout that memtrace knows for its version: {}",
+                            found.version_string(), against);
+            continue;
+        }
+        found.refusal.clear();
+        found.free_threaded = layout.free_threaded;
+        found.runtime = layout.offsets;
+        found.runtime.runtime = *runtime + bias;
+        found.runtime.code_type = symbols.at("PyCode_Type") + bias;
+        found.runtime.text_start = image.text_start + bias;
+        found.runtime.text_end = image.text_end + bias;
+        found.runtime.state = MT_PYTHON_READY;
+        break;
     }
-    auto layout = layout_of(found.version);
-    if (!layout || !symbols.contains("_PyRuntime")) {
-        found.refusal =
-            fmt::format("memtrace does not know the memory layout of CPython {} yet", found.version_string());
-        return found;
-    }
-    layout->runtime = symbols.at("_PyRuntime").address + bias;
-    layout->code_type = symbols.at("PyCode_Type").address + bias;
-    layout->text_start = image.text_start + bias;
-    layout->text_end = image.text_end + bias;
-    if (!layout_agrees(symbols.at("PyCode_Type"), *layout)) {
-        found.refusal = fmt::format("this CPython {} contradicts the layout that memtrace knows for its version",
-                                    found.version_string());
-        return found;
-    }
-    layout->state = MT_PYTHON_READY;
-    found.runtime = *layout;
     return found;
 }
 

@@ -14,6 +14,7 @@ namespace memtrace {
 
 struct FoundPython {
     PythonVersion version;  // micro is -1 when the binary does not tell
+    bool free_threaded = false;
     mt_file_id file{};
     uint64_t bias = 0;        // of the module in this process: 0 for one found in a file
     std::string module_path;  // the executable or libpython, as /proc/PID/maps names it

@@ -1,26 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where CPython keeps what we read, by version. A version that is not here is refused: there is no "nearest".
+//
+// The layouts are made by a compiler (scripts/layout), one file each in layouts/. What an interpreter says of itself
+// must agree with its layout: from 3.13 on _Py_DebugOffsets, before that the descriptions of its types' members.
 #pragma once
 
+#include <compare>
 #include <cstdint>
-#include <optional>
+#include <string>
+#include <vector>
 
 #include "memtrace/wire.h"
+#include "process/elf_image.h"
 
 namespace memtrace {
 
 struct PythonVersion {
     int major = 0;
     int minor = 0;
-    int micro = 0;
+    int micro = 0;  // -1: not known
 
     auto operator<=>(const PythonVersion &) const = default;
 };
 
-// The offsets of mt_python filled in; addresses and state are left 0.
-std::optional<mt_python> layout_of(const PythonVersion &version);
+// PyTypeObject.tp_members of the type at `symbol` has a member of this name at this offset.
+struct MemberCheck {
+    std::string symbol;
+    std::string name;
+    uint64_t offset = 0;
+};
 
-// What PyTypeObject.tp_basicsize of `code` must be in the live process, so that the layout is believed.
-inline constexpr uint64_t kTypeBasicSize = 32;  // offsetof(PyTypeObject, tp_basicsize), CPython 2.7 to 3.15
+// The 8 bytes at `offset` from `symbol` hold this value.
+struct WordCheck {
+    std::string symbol;
+    uint64_t offset = 0;
+    uint64_t value = 0;
+};
+
+struct PythonLayout {
+    PythonVersion version;  // micro is 0: CPython keeps layouts within a minor version
+    bool free_threaded = false;
+    mt_python offsets{};  // state and addresses are 0
+    std::vector<MemberCheck> members;
+    std::vector<WordCheck> words;
+};
+
+const std::vector<PythonLayout> &python_layouts();
+
+// What the interpreter in this file says that contradicts the layout, in a few words; empty when nothing does.
+std::string contradiction(const PythonLayout &layout, const ElfImage &image);
 
 }  // namespace memtrace

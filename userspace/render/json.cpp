@@ -139,7 +139,7 @@ json render_process(const ReportProcess &process) {
     json python = nullptr;
     if (process.python)
         python = {{"version", process.python->version},
-                  {"free_threaded", nullptr},
+                  {"free_threaded", or_null(process.python->free_threaded)},
                   {"usdt", or_null(process.python->usdt)},
                   {"refusal", or_null(process.python->refusal)}};
     json rss = render_balance(total);

@@ -42,7 +42,8 @@ std::string describe_place(const Place &place) {
 void render_header(std::string &out, const Report &report, const ReportProcess &process) {
     std::string python = "no CPython found in it";
     if (process.python)
-        python = "CPython " + process.python->version;
+        python = "CPython " + process.python->version +
+                 (process.python->free_threaded.value_or(false) ? " free-threaded" : "");
     out += fmt::format("process {}: {} | {} | {} engine | {:.2f} s | lost events: {}\n", process.pid,
                        join_command(process.cmdline), python, report.engine, seconds(process.duration_ns),
                        report.lost_events);

@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <set>
 
-#include "symbolize/location_table.h"
-
 namespace memtrace {
 
 namespace {
@@ -60,7 +58,7 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
         std::set<int> numbers;
         numbers_in(sums, key, numbers);
         numbers_in(occurrences, key, numbers);
-        std::set<int> all = code ? lines_of(code->linetable, code->first_line) : std::set<int>{};
+        std::set<int> all = code ? code->lines() : std::set<int>{};
         if (all.size() <= kMaxWholeFunction && key.function != "<module>")
             numbers.insert(all.begin(), all.end());
         for (int number : numbers) {
@@ -134,9 +132,11 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
                                                                  : "detach";
     process.duration_ns = account.closed_ns > account.opened_ns ? account.closed_ns - account.opened_ns : 0;
     if (details.python) {
-        process.python = ReportPython{details.python->version_string(), std::nullopt, std::nullopt};
+        process.python = ReportPython{details.python->version_string(), std::nullopt, std::nullopt, std::nullopt};
         if (details.python->runtime.state != MT_PYTHON_READY)
             process.python->refusal = details.python->refusal;
+        else
+            process.python->free_threaded = details.python->free_threaded;
         if (details.python->probes) {
             process.python->usdt.emplace();
             for (const UsdtProbe &probe : *details.python->probes)

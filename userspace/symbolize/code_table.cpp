@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "symbolize/location_table.h"
+#include "symbolize/code_lines.h"
 #include "symbolize/python_text.h"
 
 namespace memtrace {
@@ -17,16 +17,17 @@ constexpr size_t kStackHeader = offsetof(mt_stack_record, frames);
 constexpr uint64_t kMaxTextBytes = 4096 * 4;  // PATH_MAX characters of the widest kind
 constexpr uint64_t kMaxLinetable = 4 << 20;   // a table of 4 MiB is a function of a million instructions
 
-// A str of the process, where it is compact (PyASCIIObject.state: bit 5 compact, bit 6 ascii, bits 2-4 kind).
+// A str of the process, where it is compact or bytes (PyASCIIObject.state: bit 5 compact, bit 6 ascii, bits 2-4 kind).
 std::optional<std::string> read_string(uint64_t address, const mt_python &layout, const RemoteMemory &memory) {
     auto length = memory.read_value<uint64_t>(address + layout.string_length);
-    auto state = memory.read_value<uint32_t>(address + layout.string_state);
+    bool is_bytes = layout.string_state == MT_NO_FIELD;
+    auto state = is_bytes ? std::optional<uint32_t>(0x60) : memory.read_value<uint32_t>(address + layout.string_state);
     if (!address || !length || !state || !(*state & 0x20))
         return std::nullopt;
-    unsigned kind = *state >> 2 & 7;
-    if (*length > kMaxTextBytes || *length * kind > kMaxTextBytes)
+    unsigned kind = is_bytes ? 0 : *state >> 2 & 7, width = is_bytes ? 1 : kind;
+    if (*length > kMaxTextBytes || *length * width > kMaxTextBytes)
         return std::nullopt;
-    std::vector<uint8_t> bytes(*length * kind);
+    std::vector<uint8_t> bytes(*length * width);
     uint64_t data = address + (*state & 0x40 ? layout.string_ascii_data : layout.string_compact_data);
     if (!memory.read(data, bytes.data(), bytes.size()))
         return std::nullopt;
@@ -51,6 +52,14 @@ std::string bare_name(const CodeObject &code) {
 
 }  // namespace
 
+std::optional<int> CodeObject::line_at(int64_t instruction) const {
+    return memtrace::line_at(line_format, linetable, first_line, instruction);
+}
+
+std::set<int> CodeObject::lines() const {
+    return lines_of(line_format, linetable, first_line);
+}
+
 bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout, const RemoteMemory &memory) {
     if (bytes.size() < kCodeHeader)
         return false;
@@ -67,6 +76,7 @@ bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout
     code->file = decode_python_text(file, record.file.char_bytes);
     code->function = decode_python_text(name, record.name.char_bytes);
     code->first_line = record.first_line;
+    code->line_format = static_cast<mt_line_format>(layout.line_format);
     code->linetable.assign(table.begin(), table.end());
     bool complete = true;
     if (record.missing & MT_MISSING_FILE) {
@@ -128,7 +138,7 @@ const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack
             locations.push_back({&unknown_, std::nullopt});
             continue;
         }
-        auto line = line_at(code->linetable, code->first_line, frame.instruction);
+        auto line = code->line_at(frame.instruction);
         // A frame that has reported no line yet may lie where another's was: then the names differ.
         const ProbedLine *probed = lines_.find(frame.line);
         if (probed && probed->file == code->file && probed->function == bare_name(*code)) {
@@ -150,7 +160,7 @@ const CodeObject *CodeTable::function_of(uint32_t account, const ProbedLine &lin
     if (found == by_name_.end())
         return nullptr;
     for (const CodeObject *code : found->second)
-        if (lines_of(code->linetable, code->first_line).contains(line.line))
+        if (code->lines().contains(line.line))
             return code;
     return nullptr;
 }

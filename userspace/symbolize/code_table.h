@@ -24,9 +24,14 @@ namespace memtrace {
 
 struct CodeObject {
     std::string file;      // co_filename; "?" when it could not be read
-    std::string function;  // co_qualname
+    std::string function;  // co_qualname; co_name before 3.11
     int first_line = 0;
+    mt_line_format line_format = MT_LINES_LOCATIONS;
     std::vector<uint8_t> linetable;
+
+    // As in symbolize/code_lines.h.
+    std::optional<int> line_at(int64_t instruction) const;
+    std::set<int> lines() const;
 };
 
 struct Location {
@@ -85,7 +90,7 @@ class CodeTable {
     mutable LineCheck check_;
     // The code objects of an account by file and bare name.
     std::map<std::tuple<uint32_t, std::string, std::string>, std::vector<const CodeObject *>> by_name_;
-    CodeObject unknown_{"?", "?", 0, {}};
+    CodeObject unknown_{"?", "?", 0, MT_LINES_LOCATIONS, {}};
     uint64_t incomplete_ = 0;
 };
 

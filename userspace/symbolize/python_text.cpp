@@ -26,10 +26,31 @@ void append_utf8(std::string &text, uint32_t c) {
     }
 }
 
+// The character at `at`, which is moved to the next one; 0xfffd, and one byte on, where there is none.
+uint32_t next_utf8(std::span<const uint8_t> bytes, size_t &at) {
+    uint8_t first = bytes[at++];
+    unsigned more = first < 0x80 ? 0 : first >= 0xf0 && first < 0xf8 ? 3 : first >= 0xe0 ? 2 : 1;
+    if (!more)
+        return first;
+    uint32_t c = first & (0x3f >> more), least = more == 1 ? 0x80 : more == 2 ? 0x800 : 0x10000;
+    if (first < 0xc0 || first >= 0xf8 || at + more > bytes.size())
+        return 0xfffd;
+    for (unsigned k = 0; k < more; k++) {
+        if ((bytes[at + k] & 0xc0) != 0x80)
+            return 0xfffd;
+        c = c << 6 | (bytes[at + k] & 0x3f);
+    }
+    at += more;
+    return c < least ? 0xfffd : c;
+}
+
 }  // namespace
 
 std::string decode_python_text(std::span<const uint8_t> bytes, unsigned char_bytes) {
     std::string text;
+    if (char_bytes == 0)
+        for (size_t at = 0; at < bytes.size();)
+            append_utf8(text, next_utf8(bytes, at));
     if (char_bytes != 1 && char_bytes != 2 && char_bytes != 4)
         return text;
     text.reserve(bytes.size());

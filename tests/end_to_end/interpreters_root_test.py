@@ -1,0 +1,52 @@
+"""Every CPython there is on this machine: the lines are right in all."""
+import os
+import subprocess
+import sys
+
+from harness import WORKLOADS, Interpreter, RootTest, interpreters, lines_of, resident_bytes
+
+STEPWISE = os.path.join(WORKLOADS, "stepwise_deepcopy.py")
+MAKE, COPY, DROP, CALL = 14, 16, 18, 24  # its lines
+KIB = 1024
+
+
+def tolerated(truth):
+    return max(abs(truth) // 100, 256 * KIB)
+
+
+class InterpretersTest(RootTest):
+    def measure(self, interpreter):
+        """How RSS changed at each of the four lines: by memtrace, and by the kernel's page tables before and after."""
+        target = self.start(*interpreter.command(STEPWISE), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        target.stdout.readline()
+        tracer = self.attach("-p", str(target.pid))
+        resident = []
+        for _ in range(5):
+            target.stdin.write("\n")
+            target.stdin.flush()
+            self.assertEqual(target.stdout.readline(), "step\n")
+            resident.append(resident_bytes(target.pid))
+        report = self.finish(tracer)
+        self.assert_conserved(report)
+        process = report["processes"][0]
+        self.assertIsNone(process["python"]["refusal"])
+        self.assertTrue(process["python"]["version"].startswith(interpreter.version), process["python"])
+        rows = lines_of(process, STEPWISE, "function")
+        ours = [rows[line]["increment_bytes"] if line in rows else 0 for line in (MAKE, COPY, DROP)]
+        # What the function returned is dropped by its caller's line.
+        ours.append(-sum(row["bytes"] for row in process["returns"]
+                         if row["line"] == CALL and row["function"] == "<module>"))
+        return ours, [after - before for before, after in zip(resident, resident[1:])]
+
+    def test_deepcopy_on_every_interpreter(self):
+        print(f"\n{'KiB, memtrace / page tables':<28}{'list':>16}{'deepcopy':>16}{'del x':>16}{'caller':>16}",
+              file=sys.stderr)
+        for interpreter in interpreters():
+            with self.subTest(interpreter=interpreter.name):
+                ours, truth = self.measure(interpreter)
+                cells = "".join(f"{f'{a // KIB} / {b // KIB}':>16}" for a, b in zip(ours, truth))
+                print(f"{interpreter.name:<28}{cells}", file=sys.stderr)
+                for name, a, b in zip(("list", "deepcopy", "del x", "caller"), ours, truth):
+                    self.assertLessEqual(abs(a - b), tolerated(b), name)
+                self.assertGreater(ours[0], 30 << 20)
+                self.assertAlmostEqual(ours[2], -8003584, delta=64 * KIB)
