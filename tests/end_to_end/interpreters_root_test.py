@@ -1,9 +1,13 @@
 """Every CPython there is on this machine: the lines are right in all."""
+import json
 import os
 import subprocess
 import sys
 
-from harness import WORKLOADS, Interpreter, RootTest, interpreters, lines_of, resident_bytes
+from harness import ROOT, WORKLOADS, RootTest, interpreters, lines_of, resident_bytes
+
+DEEP_THREADS = os.path.join(WORKLOADS, "deep_threads.py")
+WALK_THREADS = os.environ.get("WALK_THREADS", os.path.join(ROOT, "build", "tests", "walk_threads"))
 
 STEPWISE = os.path.join(WORKLOADS, "stepwise_deepcopy.py")
 MAKE, COPY, DROP, CALL = 14, 16, 18, 24  # its lines
@@ -50,3 +54,20 @@ class InterpretersTest(RootTest):
                     self.assertLessEqual(abs(a - b), tolerated(b), name)
                 self.assertGreater(ours[0], 30 << 20)
                 self.assertAlmostEqual(ours[2], -8003584, delta=64 * KIB)
+
+    def test_frames_are_those_that_the_interpreter_sees(self):
+        """By the frame walker that runs in the kernel, compiled for this machine (tests/walker)."""
+        compared = 0
+        for interpreter in interpreters():
+            with self.subTest(interpreter=interpreter.name):
+                target = self.start(*interpreter.command(DEEP_THREADS, "40"), stdin=subprocess.PIPE,
+                                    stdout=subprocess.PIPE, text=True)
+                stacks = json.loads(target.stdout.readline())
+                self.assertGreaterEqual(len(stacks), 12)
+                walked = subprocess.run([WALK_THREADS, str(target.pid), *stacks], capture_output=True, text=True)
+                self.assertEqual(walked.returncode, 0, walked.stderr)
+                self.assertEqual([json.loads(line) for line in walked.stdout.splitlines()], list(stacks.values()))
+                compared += sum(len(stack) for stack in stacks.values())
+                target.communicate("\n")
+        print(f"\n{compared} frames of {len(interpreters())} interpreters compared, 0 wrong", file=sys.stderr)
+        self.assertGreater(compared, 600 * len(interpreters()))
