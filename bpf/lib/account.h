@@ -30,6 +30,7 @@ __noinline mt_u32 mt_open_account(mt_u64 mm, mt_u32 tgid, mt_u32 opened_by, mt_u
     account->rss = 0;
     account->peak_rss = 0;
     account->sequence = 0;
+    account->calling = 0;
     account->args_length = 0;
     account->mm_id = 0;
     account->executable.device = 0;

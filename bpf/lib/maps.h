@@ -6,6 +6,7 @@
 
 /* Settings, fixed when the programs are loaded. */
 const volatile mt_u32 mt_cpus = 1;            /* possible CPUs */
+const volatile mt_s32 mt_counter_batch = 32;  /* percpu_counter_batch, lib/percpu_counter.c */
 const volatile mt_u32 mt_page_shift = 12;
 const volatile mt_u8 mt_classic = 0; /* 1: kmem:rss_stat is attached in place of tp_btf/rss_stat */
 const volatile mt_u32 mt_call_numbers[MT_CALLS] = {}; /* enum mt_call -> system call number */

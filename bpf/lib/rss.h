@@ -10,8 +10,11 @@
  *
  * So only a share of 0 can hide a fold, and only then is `count` read. Updates run under the page-table lock and the
  * tracepoint right after them, on the same CPU. Every delta is "now less last seen", so that a missed event is made
- * up for by the next one and the sum stays true. When two CPUs fold at the same instant, each may be given a part of
- * the other's delta; the sum is right. */
+ * up for by the next one and the sum stays true.
+ *
+ * Another CPU may have folded too, whose event is still to come: mt_own_fold tells the two apart, for faults of single
+ * pages and one call that unmaps. More than that at one instant (large pages, two calls) may be charged to each other;
+ * the sum is right. */
 #ifndef MEMTRACE_BPF_RSS_H
 #define MEMTRACE_BPF_RSS_H
 
@@ -140,6 +143,60 @@ static __always_inline mt_s64 mt_read_counter(struct mt_account *account, mt_u64
     return sum;
 }
 
+/* What is folded when a share of this size is changed by one page more; 0: nothing. */
+static __always_inline mt_s64 mt_one_page_more(mt_s64 share)
+{
+    if (share == mt_counter_batch - 1)
+        return mt_counter_batch;
+    return share == 1 - mt_counter_batch ? -mt_counter_batch : 0;
+}
+
+/* What was folded since the last that was taken. */
+static __always_inline mt_s64 mt_untaken_fold(const struct mt_account *account, mt_u64 at)
+{
+    mt_s64 folded = mt_read_folded(account->mm, at);
+    return folded - *(volatile const mt_s64 *)&account->folded[at];
+}
+
+/* What faults on other CPUs have folded that they have yet to take: those that filled up a share. */
+static __always_inline mt_s64 mt_filled_elsewhere(const struct mt_account *account, mt_u64 at)
+{
+    mt_u32 here = bpf_get_smp_processor_id();
+    mt_s64 pages = 0;
+    for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++) {
+        mt_u32 row = mt_slot(account->id) * mt_cpus + cpu;
+        struct mt_cpu_share *seen = cpu == here ? 0 : bpf_map_lookup_elem(&cpu_shares, &row);
+        mt_s64 filled = seen ? mt_one_page_more(*(volatile mt_s32 *)&seen->seen[at]) : 0;
+        if (filled && mt_read_share(account->per_cpu_base[at], mt_cpu_offset(cpu)) == 0)
+            pages += filled;
+    }
+    return pages;
+}
+
+/* How much this CPU has folded just now, when others may have too. Its share was `before`. */
+__noinline mt_s64 mt_own_fold(mt_u32 account_id, mt_u32 member, mt_s64 before)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    mt_u64 at = mt_member_index(member);
+    if (!account)
+        return 0;
+    mt_s64 fold = 0, filled = mt_filled_elsewhere(account, at);
+    for (int attempt = 0; attempt < 4; attempt++) {
+        fold = mt_untaken_fold(account, at) - filled;
+        mt_s64 filled_before = filled;
+        filled = mt_filled_elsewhere(account, at);
+        if (filled == filled_before)
+            break;
+    }
+    /* A fault that another thread's unmapping has come between: it adds a page, and does not take many. */
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    mt_s64 own = mt_one_page_more(before);
+    if (thread && !thread->call && account->calling > 0 && fold < 0 && own >= 0)
+        return own;
+    return fold;
+}
+
 /* Pages by which `member` changed since this CPU looked last. Call from tp_btf/rss_stat, once an event. */
 static __always_inline mt_s64 mt_rss_delta(struct mt_account *account, mt_u32 member)
 {
@@ -148,14 +205,16 @@ static __always_inline mt_s64 mt_rss_delta(struct mt_account *account, mt_u32 me
     if (!seen)
         return 0;
     mt_u64 at = mt_member_index(member);
-    mt_s32 share = mt_read_share(account->per_cpu_base[at], mt_this_cpu_offset());
-    mt_s64 delta = share - seen->seen[at];
-    seen->seen[at] = share;
+    mt_s32 share = mt_read_share(account->per_cpu_base[at], mt_this_cpu_offset()), before = seen->seen[at];
+    mt_s64 fold = 0;
     if (share == 0) {
-        mt_s64 folded = mt_read_folded(account->mm, at);
-        delta += folded - __sync_lock_test_and_set(&account->folded[at], folded);
+        fold = mt_untaken_fold(account, at);
+        if (fold != mt_one_page_more(before) || account->calling > 0)
+            fold = mt_own_fold(account->id, at, before);
+        __sync_fetch_and_add(&account->folded[at], fold);
     }
-    return delta;
+    seen->seen[at] = share; /* after the fold is taken: mt_own_fold */
+    return share - before + fold;
 }
 
 #endif

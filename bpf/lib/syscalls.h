@@ -57,6 +57,7 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     }
     thread->call_owner = mt_find_stack(account, thread, tid);
     thread->call_stack = thread->call_owner == MT_OWNER_STACK ? thread->stack : 0;
+    __sync_fetch_and_add(&account->calling, 1);
     thread->call = call; /* last: from here on resident-set changes belong to this call */
     return 0;
 }
@@ -89,6 +90,9 @@ static __always_inline int mt_leave_call(mt_s64 result)
     if (!process)
         return 0;
     mt_u32 account = process->account;
+    struct mt_account *calling = mt_find_account(account);
+    if (calling)
+        __sync_fetch_and_add(&calling->calling, -1);
     if (call == MT_CALL_BRK) {
         /* brk never fails: it returns the break as it is. A query (brk(0)) or refusal moves nothing. */
         mt_s64 moved = result - (mt_s64)thread->call_argument;

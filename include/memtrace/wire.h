@@ -185,6 +185,8 @@ struct mt_account {
     mt_s64 rss;                     /* running: start + all charges of file, anon and shmem */
     mt_s64 peak_rss;
     mt_u64 sequence; /* counts the changes charged */
+    mt_s32 calling;  /* threads that are inside one of the calls of enum mt_call */
+    mt_u32 zero;
     struct mt_file_id executable; /* of an account opened by exec */
     struct mt_python python;
     char comm[16];

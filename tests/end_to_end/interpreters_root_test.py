@@ -10,6 +10,8 @@ DEEP_THREADS = os.path.join(WORKLOADS, "deep_threads.py")
 WALK_THREADS = os.environ.get("WALK_THREADS", os.path.join(ROOT, "build", "tests", "walk_threads"))
 
 STEPWISE = os.path.join(WORKLOADS, "stepwise_deepcopy.py")
+BUSY_THREADS = os.path.join(WORKLOADS, "busy_threads.py")
+BUSY_ROUNDS, READ, CLOSE = 200, 5, 6  # its rounds, and lines of its threads
 MAKE, COPY, DROP, CALL = 14, 16, 18, 24  # its lines
 KIB = 1024
 
@@ -71,3 +73,35 @@ class InterpretersTest(RootTest):
                 target.communicate("\n")
         print(f"\n{compared} frames of {len(interpreters())} interpreters compared, 0 wrong", file=sys.stderr)
         self.assertGreater(compared, 600 * len(interpreters()))
+
+    def test_busy_threads_are_not_mistaken_for_one_another(self):
+        """Not even while another thread holds the GIL."""
+        events = 0
+        for interpreter in interpreters():
+            if interpreter.version == "2.7":
+                continue  # it has no readinto for a mapping
+            with self.subTest(interpreter=interpreter.name):
+                target = self.start(*interpreter.command(BUSY_THREADS), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    text=True)
+                self.assertEqual(target.stdout.readline(), "ready\n")
+                tracer = self.attach("-p", str(target.pid))
+                target.stdin.write("\n")
+                target.stdin.flush()
+                self.assertEqual(target.stdout.readline(), "done\n")
+                report = self.finish(tracer)
+                self.assert_conserved(report)
+                process = report["processes"][0]
+                unknown = next((row for row in process["owners"] if row["owner"] == "[line unknown]"), None)
+                if unknown:
+                    self.assertLess(unknown["grown_bytes"] + unknown["returned_bytes"],
+                                    (process["rss"]["grown_bytes"] + process["rss"]["returned_bytes"]) / 1000)
+                for number in range(8):
+                    mapped, file = BUSY_ROUNDS * (number + 1) << 16, f"thread-{number}.py"
+                    rows = lines_of(process, file, "work")
+                    self.assertAlmostEqual(rows[READ]["grown_bytes"], mapped, delta=64 * KIB, msg=file)
+                    given = [(row["bytes"], row["count"]) for row in process["returns"]
+                             if row["how"] == "munmap" and row["file"] == file and row["line"] == CLOSE]
+                    self.assertEqual(given, [(mapped, BUSY_ROUNDS)], file)
+                events += 8 * BUSY_ROUNDS * 2
+        print(f"\n{events} fills and unmappings on {len(interpreters())} interpreters, all at their lines",
+              file=sys.stderr)

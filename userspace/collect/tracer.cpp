@@ -91,6 +91,8 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
         fail("cannot open the BPF programs: {}", strerror(errno));
     auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
     programs_->rodata->mt_cpus = cpus;
+    // compute_batch_value(), Linux 6.18.
+    programs_->rodata->mt_counter_batch = std::max(32, 2 * static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
     programs_->rodata->mt_page_shift = static_cast<uint32_t>(__builtin_ctzl(static_cast<unsigned long>(getpagesize())));
     programs_->rodata->mt_follow_children = settings.follow_children;
     bool classic = settings.source == RssSource::kClassic, by_lines = settings.engine == Engine::kLine;
