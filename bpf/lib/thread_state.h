@@ -68,8 +68,10 @@ __noinline int mt_search_step(mt_u32 account_id, mt_u64 self)
     return frame != 0;
 }
 
-/* Looks for the running thread's state when none is remembered, or the one remembered runs nothing. */
-__noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self)
+/* Looks for the running thread's state when none is remembered, or the one remembered runs nothing. `interpreter` is the
+ * newest one. With several, a thread may have a state in each, and is in the newest that runs a frame: the interpreter that
+ * another made last is the one it runs code in. */
+__noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self, mt_u64 interpreter)
 {
     struct mt_account *account = mt_find_account(account_id);
     struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
@@ -78,11 +80,11 @@ __noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self)
         return 0;
     const struct mt_python *python = &account->python;
     /* New states are put at the list's head: while the head is the same and not ours, there is nothing new to find. */
-    mt_u64 interpreter = mt_read_user_u64(python->runtime + python->runtime_interpreters_head);
-    mt_u64 newest = interpreter ? mt_read_user_u64(interpreter + python->interpreter_threads_head) : 0;
-    if (!newest)
+    if (!interpreter)
         return 0;
-    if (newest == thread->no_state_at && mt_read_user_u64(newest + python->thread_id) != self)
+    mt_u64 newest = mt_read_user_u64(interpreter + python->interpreter_threads_head);
+    if (interpreter == thread->interpreter && newest == thread->no_state_at &&
+        mt_read_user_u64(newest + python->thread_id) != self)
         return 0;
     s->searched_interpreter = interpreter;
     s->searched_state = 0;
@@ -91,6 +93,7 @@ __noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self)
         if (mt_search_step(account_id, self))
             break;
     thread->state = s->found_state;
+    thread->interpreter = mt_read_user_u64(interpreter + python->interpreter_next) ? 0 : interpreter;
     thread->no_state_at = newest;
     return 0;
 }
@@ -100,10 +103,14 @@ static __always_inline mt_u64 mt_find_frame(const struct mt_account *account, st
                                             const struct mt_thread *thread, mt_u32 tid, mt_u64 self)
 {
     int mine;
-    mt_u64 frame = thread->state ? mt_current_frame(&account->python, s, thread->state, self, &mine) : 0;
-    if (frame)
-        return frame;
-    mt_search_thread(account->id, tid, self);
+    const struct mt_python *python = &account->python;
+    mt_u64 interpreter = mt_read_user_u64(python->runtime + python->runtime_interpreters_head);
+    if (thread->state && thread->interpreter == interpreter) {
+        mt_u64 frame = mt_current_frame(python, s, thread->state, self, &mine);
+        if (frame)
+            return frame;
+    }
+    mt_search_thread(account->id, tid, self, interpreter);
     return thread->state ? mt_current_frame(&account->python, s, thread->state, self, &mine) : 0;
 }
 

@@ -247,6 +247,7 @@ struct mt_call_sum {
 /* What is remembered of a thread between its events. */
 struct mt_thread {
     mt_u64 state;       /* PyThreadState; 0 when it has none */
+    mt_u64 interpreter; /* the only interpreter there was when the state was found; 0 when there were several */
     mt_u64 no_state_at; /* newest PyThreadState of the interpreter when this thread was found to have none */
     mt_u64 chain;       /* hash of the frames (address, code, instruction) at the last event */
     mt_u64 stack;       /* and the stack that they were published as */
@@ -432,7 +433,7 @@ MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");
 MT_ASSERT(sizeof(struct mt_collection_key) == 32, "mt_collection_key has no padding");
-MT_ASSERT(sizeof(struct mt_thread) == 96, "mt_thread is the same on both sides");
+MT_ASSERT(sizeof(struct mt_thread) == 104, "mt_thread is the same on both sides");
 MT_ASSERT(sizeof(struct mt_line_key) == 24, "mt_line_key has no padding");
 MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
 MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");

@@ -11,6 +11,7 @@ WALK_THREADS = os.environ.get("WALK_THREADS", os.path.join(ROOT, "build", "tests
 
 STEPWISE = os.path.join(WORKLOADS, "stepwise_deepcopy.py")
 BUSY_THREADS = os.path.join(WORKLOADS, "busy_threads.py")
+SUBINTERPRETERS = os.path.join(WORKLOADS, "subinterpreters.py")
 BUSY_ROUNDS, READ, CLOSE = 200, 5, 6  # its rounds, and lines of its threads
 MAKE, COPY, DROP, CALL = 14, 16, 18, 24  # its lines
 KIB = 1024
@@ -105,3 +106,21 @@ class InterpretersTest(RootTest):
                 events += 8 * BUSY_ROUNDS * 2
         print(f"\n{events} fills and unmappings on {len(interpreters())} interpreters, all at their lines",
               file=sys.stderr)
+
+    def test_code_in_subinterpreters_has_its_own_lines(self):
+        """While it runs, the frame that called for it is still its thread's in the main interpreter."""
+        size = 8 << 20
+        for interpreter in interpreters():
+            if interpreter.version in ("2.7", "3.6", "3.7"):
+                continue  # no module to make one with
+            with self.subTest(interpreter=interpreter.name):
+                report = self.run_report(*interpreter.command(SUBINTERPRETERS))
+                self.assert_conserved(report)
+                process = report["processes"][-1]
+                file = "<script>" if "<script>" in {row["file"] for row in process["lines"]} else "<string>"  # from 3.14 on
+                rows = lines_of(process, file, "<module>")
+                for line in (5, 9, 104):
+                    self.assertAlmostEqual(rows[line]["grown_bytes"], size, delta=256 * KIB, msg=line)
+                given = [(row["bytes"], row["count"]) for row in process["returns"]
+                         if row["file"] == file and row["line"] == 105 and row["how"] == "munmap"]
+                self.assertEqual(given, [(size, 1)])
