@@ -6,7 +6,7 @@ cd "$root"
 packages=(
     binutils bpftool clang cmake g++ libbpf-dev libbpfcc-dev libcli11-dev libelf-dev libfmt-dev libgtest-dev libspdlog-dev
     ninja-build nlohmann-json3-dev pkg-config python3 python3-jsonschema python3-memory-profiler
-    python3.11 zlib1g-dev util-linux libcap2-bin
+    python3.11 libpython3.11 zlib1g-dev util-linux libcap2-bin
 )
 
 say() { printf '== %s\n' "$*" >&2; }

@@ -165,12 +165,18 @@ class RootTest(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
         return done
 
+    def memtrace_run(self, *options):
+        """The command line up to the command to trace; read_report() reads what it reports."""
+        return [MEMTRACE, "run", "-q", "--format", "json", "-o", self.path("report.json"), *options]
+
+    def read_report(self):
+        return load(self.path("report.json"))
+
     def run_report(self, *command, options=(), status=0):
         """The JSON report of `memtrace run`."""
-        file = self.path("report.json")
-        done = self.memtrace("run", "-q", "--format", "json", "-o", file, *options, "--", *command, check=False)
+        done = self.memtrace(*self.memtrace_run(*options)[1:], "--", *command, check=False)
         self.assertEqual(done.returncode, status, done.stderr)
-        return load(file)
+        return self.read_report()
 
     def memtrace_on_terminal(self, *args, typed=(), status=0):
         """What memtrace and its command print on a terminal of their own. `typed`: (what to wait for, what to type)."""
@@ -200,7 +206,7 @@ class RootTest(unittest.TestCase):
             tracer.send_signal(number)
         _, errors = tracer.communicate(timeout=60)
         self.assertEqual(tracer.returncode, 0, errors)
-        return load(self.path("report.json"))
+        return self.read_report()
 
     def assert_conserved(self, report):
         """The ledger's law, for every process and kind of page."""
