@@ -58,7 +58,8 @@ class Interpreter:
         self.name = name
         self.python = python
         self.tree = tree  # a root of its own
-        self.version = name.split()[-1]
+        self.version = name.split()[-1].rstrip("t")
+        self.free_threaded = name.endswith("t")
 
     def command(self, file, *args):
         """How to run a file of ours."""
@@ -77,10 +78,14 @@ def interpreters():
         tree = os.path.join(folder, name)
         if name.startswith("pyenv-"):
             found.append(Interpreter(name.replace("-", " "), os.path.join(tree, "bin", "python")))
-        elif os.path.exists(os.path.join(tree, ".complete")):
+        elif not os.path.exists(os.path.join(tree, ".complete")):
+            continue
+        elif name.endswith("t"):
+            found.append(Interpreter("built " + name, os.path.join(tree, "bin", "python" + name)))
+        else:
             found.append(Interpreter("Debian " + name, "/usr/bin/python" + name, tree))
     if os.environ.get("CI"):
-        missing = {"Debian 2.7", "Debian 3.9", "Debian 3.13"} - {interpreter.name for interpreter in found}
+        missing = {"Debian 2.7", "Debian 3.9", "Debian 3.13", "built 3.13t"} - {interpreter.name for interpreter in found}
         assert not missing, f"scripts/pythons was not run: {missing}"
     return found
 

@@ -38,6 +38,7 @@ class InterpretersTest(RootTest):
         process = report["processes"][0]
         self.assertIsNone(process["python"]["refusal"])
         self.assertTrue(process["python"]["version"].startswith(interpreter.version), process["python"])
+        self.assertEqual(process["python"]["free_threaded"], interpreter.free_threaded)
         rows = lines_of(process, STEPWISE, "function")
         ours = [rows[line]["increment_bytes"] if line in rows else 0 for line in (MAKE, COPY, DROP)]
         # What the function returned is dropped by its caller's line.
@@ -56,7 +57,8 @@ class InterpretersTest(RootTest):
                 for name, a, b in zip(("list", "deepcopy", "del x", "caller"), ours, truth):
                     self.assertLessEqual(abs(a - b), tolerated(b), name)
                 self.assertGreater(ours[0], 30 << 20)
-                self.assertAlmostEqual(ours[2], -8003584, delta=64 * KIB)
+                # pymalloc leaves this to libc, which maps it; mimalloc gives back a segment.
+                self.assertAlmostEqual(ours[2], -8003584, delta=(512 if interpreter.free_threaded else 64) * KIB)
 
     def test_frames_are_those_that_the_interpreter_sees(self):
         """By the frame walker that runs in the kernel, compiled for this machine (tests/walker)."""
