@@ -201,6 +201,11 @@ int main(void)
            PY_MINOR_VERSION, build, PY_VERSION);
     printf("{\n    .version = {%d, %d, 0},\n    .free_threaded = %d,\n", PY_MAJOR_VERSION, PY_MINOR_VERSION,
            build[0] == 'f');
+#if PY_VERSION_HEX >= 0x030e0000
+    printf("    .jit_flag = %zu,  // PyInterpreterState.jit\n", offsetof(PyInterpreterState, jit));
+#else
+    printf("    .jit_flag = MT_NO_FIELD,\n");
+#endif
     offsets();
     checks();
     printf("}\n");

@@ -23,7 +23,8 @@ def tolerated(truth):
 
 class InterpretersTest(RootTest):
     def measure(self, interpreter):
-        """How RSS changed at each of the four lines: by memtrace, and by the kernel's page tables before and after."""
+        """How RSS changed at each of the four lines: by memtrace, and by the kernel's page tables before and after. And what
+        the kernel's own threads added, which is no line's."""
         target = self.start(*interpreter.command(STEPWISE), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         target.stdout.readline()
         tracer = self.attach("-p", str(target.pid))
@@ -44,18 +45,20 @@ class InterpretersTest(RootTest):
         # What the function returned is dropped by its caller's line.
         ours.append(-sum(row["bytes"] for row in process["returns"]
                          if row["line"] == CALL and row["function"] == "<module>"))
-        return ours, [after - before for before, after in zip(resident, resident[1:])]
+        # 3.15 asks for huge pages, with which the kernel fills holes at its leisure: the page tables have those too.
+        others = sum(row["grown_bytes"] for row in process["owners"] if row["owner"] == "[other process]")
+        return ours, [after - before for before, after in zip(resident, resident[1:])], others
 
     def test_deepcopy_on_every_interpreter(self):
         print(f"\n{'KiB, memtrace / page tables':<28}{'list':>16}{'deepcopy':>16}{'del x':>16}{'caller':>16}",
               file=sys.stderr)
         for interpreter in interpreters():
             with self.subTest(interpreter=interpreter.name):
-                ours, truth = self.measure(interpreter)
+                ours, truth, others = self.measure(interpreter)
                 cells = "".join(f"{f'{a // KIB} / {b // KIB}':>16}" for a, b in zip(ours, truth))
                 print(f"{interpreter.name:<28}{cells}", file=sys.stderr)
                 for name, a, b in zip(("list", "deepcopy", "del x", "caller"), ours, truth):
-                    self.assertLessEqual(abs(a - b), tolerated(b), name)
+                    self.assertLessEqual(abs(a - b), tolerated(b) + others, name)
                 self.assertGreater(ours[0], 30 << 20)
                 # pymalloc leaves this to libc, which maps it; mimalloc gives back a segment.
                 self.assertAlmostEqual(ours[2], -8003584, delta=(512 if interpreter.free_threaded else 64) * KIB)
@@ -126,3 +129,17 @@ class InterpretersTest(RootTest):
                 given = [(row["bytes"], row["count"]) for row in process["returns"]
                          if row["file"] == file and row["line"] == 105 and row["how"] == "munmap"]
                 self.assertEqual(given, [(size, 1)])
+
+    def test_lines_under_the_jit_are_called_approximate(self):
+        tried = 0
+        for interpreter in interpreters():
+            if interpreter.name not in ("Debian 3.14", "Debian 3.15"):
+                continue  # only these have it built in
+            for switch, word in (("1", True), ("0", False)):
+                with self.subTest(interpreter=interpreter.name, switch=switch):
+                    program = self.write("jit.py", "import time\nx = bytearray(4 << 20)\ntime.sleep(1)\n")
+                    report = self.run_report("env", "PYTHON_JIT=" + switch, *interpreter.command(program))
+                    self.assertEqual(report["processes"][-1]["python"]["jit"], word)
+            tried += 1
+        if not tried:
+            self.skipTest("needs scripts/pythons 3.14")

@@ -17,7 +17,7 @@ Report small_report() {
     process.cmdline = {"python3", "app.py"};
     process.opened_by = "exec";
     process.closed_by = "exit";
-    process.python = ReportPython{"3.11.2", false, std::nullopt, std::nullopt};
+    process.python = ReportPython{"3.11.2", false, false, std::nullopt, std::nullopt};
     process.balances.anonymous = {0, 30 << 20, 40 << 20, 10 << 20};
     process.owners["python"] = {40 << 20, 10 << 20, 0, 0, 0};
     ReportFunction function{"/app.py", "f", 1, false, 40 << 20, 8003584, {}};

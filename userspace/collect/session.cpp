@@ -141,6 +141,19 @@ void Session::drop_probes() {
     tracer_.keep_probes(live);
 }
 
+// It is switched on while the interpreter starts, and stays on.
+void Session::look_for_jit() {
+    for (const mt_account *account : tracer_.accounts()) {
+        auto details = details_.find(account->id);
+        if (account->state != MT_ACCOUNT_OPEN || details == details_.end() || details->second.jit ||
+            !details->second.python || details->second.python->jit_flag == MT_NO_FIELD)
+            continue;
+        FoundPython python = *details->second.python;
+        python.runtime = account->python;  // where it is in this process
+        details->second.jit = python.jit_is_on(ProcessMemory(static_cast<int>(account->tgid)));
+    }
+}
+
 // Each holds two files open, and our limit is our children's too.
 std::shared_ptr<SourceFiles> Session::open_sources(int pid) {
     if (++source_roots_ > kMaxSourceRoots)
@@ -152,6 +165,7 @@ void Session::tick() {
     take_records();
     look_at_new_accounts();
     search_interpreters();
+    look_for_jit();
     collect_closed();
     drop_probes();
 }
@@ -312,6 +326,7 @@ Progress Session::progress() const {
 }
 
 void Session::finish() {
+    look_for_jit();
     tracer_.stop();
     duration_ = Clock::now() - started_;
     take_records();

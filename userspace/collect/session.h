@@ -27,6 +27,7 @@ struct ProcessDetails {
     std::optional<FoundPython> python;
     // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
     std::shared_ptr<SourceFiles> sources;
+    bool jit = false;                  // was on at some time: lines are approximate
     bool lines_counted = false;        // by the line engine
     bool calls_counted = false;        // of Python functions
     bool imports_seen = false;         // with TracerSettings::imports, where the interpreter has probes for them
@@ -99,6 +100,7 @@ class Session {
     void attach_line_probe(int pid, const FoundPython &python, const std::string &path);
     void attach_function_probe(int pid, const FoundPython &python, const std::string &path);
     void drop_probes();
+    void look_for_jit();
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();

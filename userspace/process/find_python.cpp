@@ -78,6 +78,14 @@ std::optional<uint64_t> interpreters_head(const ElfImage &image) {
     return function->second + at + 7 + static_cast<uint64_t>(int64_t{distance});
 }
 
+// From 3.13 on there are two layouts a version.
+bool says_it_is_free_threaded(const ElfImage &image, const PythonVersion &version) {
+    constexpr uint64_t kFlag = 16;  // offsetof(_Py_DebugOffsets, free_threaded), 3.13 to 3.15
+    auto runtime = image.symbols.find("_PyRuntime");
+    return version >= PythonVersion{3, 13, -1} && runtime != image.symbols.end() &&
+           image.read_value<uint64_t>(runtime->second + kFlag) == uint64_t{1};
+}
+
 std::optional<uint64_t> runtime_address(const ElfImage &image) {
     auto runtime = image.symbols.find("_PyRuntime");
     return runtime == image.symbols.end() ? interpreters_head(image) : runtime->second;
@@ -96,9 +104,12 @@ std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &fi
     found.bias = bias;
     found.runtime.state = MT_PYTHON_UNSUPPORTED;
     found.version = version_of(image);
-    found.refusal = fmt::format("memtrace does not know the memory layout of CPython {} yet", found.version_string());
+    bool free_threaded = says_it_is_free_threaded(image, found.version);
+    found.refusal = fmt::format("memtrace does not know the memory layout of CPython {}{} yet", found.version_string(),
+                                free_threaded ? " without the GIL" : "");
     for (const PythonLayout &layout : python_layouts()) {
-        if (layout.version.major != found.version.major || layout.version.minor != found.version.minor)
+        if (layout.version.major != found.version.major || layout.version.minor != found.version.minor ||
+            layout.free_threaded != free_threaded)
             continue;
         std::string against = contradiction(layout, image);
         auto runtime = runtime_address(image);
@@ -108,10 +119,11 @@ std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &fi
             found.refusal =
                 fmt::format("this CPython {} contradicts the layout that memtrace knows for its version: {}",
                             found.version_string(), against);
-            continue;
+            break;
         }
         found.refusal.clear();
         found.free_threaded = layout.free_threaded;
+        found.jit_flag = layout.jit_flag;
         found.runtime = layout.offsets;
         found.runtime.runtime = *runtime + bias;
         found.runtime.code_type = symbols.at("PyCode_Type") + bias;
@@ -204,6 +216,13 @@ std::optional<FoundPython> find_python_of_command(const std::string &command) {
         interpreter = find_in_path(argument);
     }
     return find_python_in_file(interpreter);
+}
+
+bool FoundPython::jit_is_on(const RemoteMemory &memory) const {
+    if (jit_flag == MT_NO_FIELD || runtime.state != MT_PYTHON_READY)
+        return false;
+    auto interpreter = memory.read_value<uint64_t>(runtime.runtime + runtime.runtime_interpreters_head);
+    return interpreter && *interpreter && memory.read_value<uint8_t>(*interpreter + jit_flag).value_or(0) == 1;
 }
 
 std::string FoundPython::open_path(int pid) const {

@@ -8,6 +8,7 @@
 
 #include "memtrace/wire.h"
 #include "process/python_layouts.h"
+#include "process/remote_memory.h"
 #include "process/usdt_probes.h"
 
 namespace memtrace {
@@ -15,6 +16,7 @@ namespace memtrace {
 struct FoundPython {
     PythonVersion version;  // micro is -1 when the binary does not tell
     bool free_threaded = false;
+    uint32_t jit_flag = MT_NO_FIELD;  // PythonLayout's
     mt_file_id file{};
     uint64_t bias = 0;        // of the module in this process: 0 for one found in a file
     std::string module_path;  // the executable or libpython, as /proc/PID/maps names it
@@ -23,6 +25,8 @@ struct FoundPython {
     mt_python runtime{};                           // state is MT_PYTHON_READY or MT_PYTHON_UNSUPPORTED
     std::string refusal;                           // why it is MT_PYTHON_UNSUPPORTED
     std::string version_string() const;
+    // Whether it compiles code as it runs now. False too when it has no such ability, or has not begun.
+    bool jit_is_on(const RemoteMemory &memory) const;
     // Opens that very file, of this process or of a forked child that has not execed.
     std::string open_path(int pid) const;
     // The runtime with addresses as the file has them.

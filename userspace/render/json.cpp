@@ -140,6 +140,7 @@ json render_process(const ReportProcess &process) {
     if (process.python)
         python = {{"version", process.python->version},
                   {"free_threaded", or_null(process.python->free_threaded)},
+                  {"jit", process.python->jit},
                   {"usdt", or_null(process.python->usdt)},
                   {"refusal", or_null(process.python->refusal)}};
     json rss = render_balance(total);

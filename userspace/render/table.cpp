@@ -51,6 +51,8 @@ void render_header(std::string &out, const Report &report, const ReportProcess &
         out += fmt::format("forked from process {}\n", process.parent_pid);
     if (process.python && process.python->refusal)
         out += fmt::format("Lines are not known: {}.\n", *process.python->refusal);
+    if (process.python && process.python->jit)
+        out += "Lines are approximate: this interpreter's JIT is on, and its code may be charged to a line nearby.\n";
     Balance total = process.balances.total();
     out += fmt::format("RSS from {} to {}, peak {}: {} grown, {} returned, {} bytes unexplained\n",
                        render_mib(total.start), render_mib(total.end), render_mib(process.peak_bytes),

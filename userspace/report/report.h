@@ -55,6 +55,7 @@ struct ReportReturn {
 struct ReportPython {
     std::string version;
     std::optional<bool> free_threaded;             // null: not known
+    bool jit = false;                              // code was compiled as it ran: lines are approximate
     std::optional<std::string> refusal;            // why lines are not known
     std::optional<std::vector<std::string>> usdt;  // the python: probes that may be used; null: not known
 };
