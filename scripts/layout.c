@@ -38,6 +38,14 @@ static void offsets(void)
 #else
     SET(runtime_interpreters_head, 0);  // interp_head, Python/pystate.c, is a variable of its own
 #endif
+    // The key of the thread state in thread-specific storage, for pthread_getspecific(). Gone in 3.15.
+#if PY_VERSION_HEX >= 0x030f0000 || PY_VERSION_HEX < 0x03070000
+    printf("        .runtime_thread_key = MT_NO_FIELD,\n");
+#elif PY_VERSION_HEX >= 0x030c0000
+    OFFSET(runtime_thread_key, _PyRuntimeState, autoTSSkey._key);
+#else
+    OFFSET(runtime_thread_key, _PyRuntimeState, gilstate.autoTSSkey._key);
+#endif
     OFFSET(interpreter_next, PyInterpreterState, next);
 #if PY_VERSION_HEX >= 0x030b0000
     OFFSET(interpreter_threads_head, PyInterpreterState, threads.head);

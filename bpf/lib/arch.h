@@ -20,6 +20,9 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
 /* What a uprobe's context has of struct pt_regs, in 8-byte words: all 21. */
 #define MT_PROBE_REGISTERS_BYTES (21 * 8)
 
+/* offsetof(struct pthread, specific_1stblock): glibc 2.31 to 2.43. */
+#define MT_PTHREAD_SPECIFIC 0x310
+
 #elif defined(__TARGET_ARCH_arm64)
 
 /* struct pthread ends where the thread pointer points. Its size is glibc's: 0x740 in 2.36 (Debian 12). */
@@ -35,6 +38,8 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
 
 /* regs[0] to regs[30], and sp. */
 #define MT_PROBE_REGISTERS_BYTES (32 * 8)
+
+#define MT_PTHREAD_SPECIFIC 0x110 /* as above */
 
 #else
 #error "memtrace knows x86 and arm64: add the architecture here"

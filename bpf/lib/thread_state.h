@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Which PyThreadState is the running thread's: the one whose thread_id is pthread_self().
+/* Which PyThreadState is the running thread's: the one whose thread_id is pthread_self(). Pthread-specific storage has it
+ * at hand, from 3.7 to 3.14; else, or in a sub-interpreter, the interpreters' lists are searched.
  *
  * "The holder of the GIL" would be wrong: C code that gave the GIL up still allocates and frees. The answer is
  * remembered by thread and checked at every event, for thread states are freed and made again. */
@@ -68,6 +69,20 @@ __noinline int mt_search_step(mt_u32 account_id, mt_u64 self)
     return frame != 0;
 }
 
+#define MT_KEYS_IN_PTHREAD 32 /* PTHREAD_KEY_2NDLEVEL_SIZE, glibc 2.31 to 2.43: later keys are elsewhere */
+
+/* What pthread_getspecific() would give the running thread as its state; 0 when that cannot be told, in which case or with
+ * another C library than glibc it may be anything: whose state it is must be checked. */
+static __always_inline mt_u64 mt_thread_specific_state(const struct mt_python *python, mt_u64 self)
+{
+    mt_u32 key = MT_KEYS_IN_PTHREAD;
+    if (python->runtime_thread_key == MT_NO_FIELD ||
+        bpf_probe_read_user(&key, sizeof(key), (void *)(python->runtime + python->runtime_thread_key)) ||
+        key >= MT_KEYS_IN_PTHREAD)
+        return 0;
+    return mt_read_user_u64(self + MT_PTHREAD_SPECIFIC + 16 * key + 8); /* struct pthread_key_data: seq, data */
+}
+
 /* Looks for the running thread's state when none is remembered, or the one remembered runs nothing. `interpreter` is the
  * newest one. With several, a thread may have a state in each, and is in the newest that runs a frame: the interpreter that
  * another made last is the one it runs code in. */
@@ -79,9 +94,16 @@ __noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self, mt_u
     if (!account || !thread || !s)
         return 0;
     const struct mt_python *python = &account->python;
-    /* New states are put at the list's head: while the head is the same and not ours, there is nothing new to find. */
     if (!interpreter)
         return 0;
+    int is_only = !mt_read_user_u64(interpreter + python->interpreter_next), mine = 0;
+    mt_u64 specific = is_only ? mt_thread_specific_state(python, self) : 0;
+    if (specific && mt_current_frame(python, s, specific, self, &mine)) {
+        thread->state = specific;
+        thread->interpreter = interpreter;
+        return 0;
+    }
+    /* New states are put at the list's head: while the head is the same and not ours, there is nothing new to find. */
     mt_u64 newest = mt_read_user_u64(interpreter + python->interpreter_threads_head);
     if (interpreter == thread->interpreter && newest == thread->no_state_at &&
         mt_read_user_u64(newest + python->thread_id) != self)
@@ -93,7 +115,7 @@ __noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self, mt_u
         if (mt_search_step(account_id, self))
             break;
     thread->state = s->found_state;
-    thread->interpreter = mt_read_user_u64(interpreter + python->interpreter_next) ? 0 : interpreter;
+    thread->interpreter = is_only ? interpreter : 0;
     thread->no_state_at = newest;
     return 0;
 }

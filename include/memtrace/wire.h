@@ -115,6 +115,7 @@ struct mt_python {
     mt_u64 text_start; /* the module that holds the interpreter: a mapping made from within is pymalloc's */
     mt_u64 text_end;
     mt_u32 runtime_interpreters_head;
+    mt_u32 runtime_thread_key; /* a pthread_key_t, of the thread state */
     mt_u32 interpreter_next;
     mt_u32 interpreter_threads_head;
     mt_u32 thread_next;
@@ -141,7 +142,6 @@ struct mt_python {
     mt_u32 bytes_data;
     mt_u32 frame_first; /* the bytes of a frame that hold all of its fields above */
     mt_u32 frame_bytes;
-    mt_u32 zero;
 };
 
 /* A file, as the kernel knows it: super block's device ((major << 20) | minor) and inode number. */

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 
-from harness import ROOT, WORKLOADS, RootTest, interpreters, lines_of, resident_bytes
+from harness import PYTHON, ROOT, WORKLOADS, RootTest, interpreters, lines_of, resident_bytes
 
 DEEP_THREADS = os.path.join(WORKLOADS, "deep_threads.py")
 WALK_THREADS = os.environ.get("WALK_THREADS", os.path.join(ROOT, "build", "tests", "walk_threads"))
 
 STEPWISE = os.path.join(WORKLOADS, "stepwise_deepcopy.py")
 BUSY_THREADS = os.path.join(WORKLOADS, "busy_threads.py")
+MANY_THREADS = os.path.join(WORKLOADS, "many_threads.py")
 SUBINTERPRETERS = os.path.join(WORKLOADS, "subinterpreters.py")
 BUSY_ROUNDS, READ, CLOSE = 200, 5, 6  # its rounds, and lines of its threads
 MAKE, COPY, DROP, CALL = 14, 16, 18, 24  # its lines
@@ -111,6 +112,18 @@ class InterpretersTest(RootTest):
                 events += 8 * BUSY_ROUNDS * 2
         print(f"\n{events} fills and unmappings on {len(interpreters())} interpreters, all at their lines",
               file=sys.stderr)
+
+    def test_a_thread_among_many_is_found_at_once(self):
+        target = self.start(PYTHON, "-B", MANY_THREADS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.assertEqual(target.stdout.readline(), "ready\n")
+        tracer = self.attach("-p", str(target.pid))
+        target.stdin.write("\n")
+        target.stdin.flush()
+        self.assertEqual(target.stdout.readline(), "done\n")
+        report = self.finish(tracer)
+        self.assert_conserved(report)
+        rows = lines_of(report["processes"][0], MANY_THREADS, "work")
+        self.assertAlmostEqual(rows[16]["grown_bytes"], 50 * 256 * KIB, delta=256 * KIB)
 
     def test_code_in_subinterpreters_has_its_own_lines(self):
         """While it runs, the frame that called for it is still its thread's in the main interpreter."""

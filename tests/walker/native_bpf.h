@@ -17,6 +17,12 @@
 #define __noinline __attribute__((noinline, unused))
 
 /* In place of the kernel's, and of lib/arch.h. */
+#ifdef __aarch64__
+#define MT_PTHREAD_SPECIFIC 0x110
+#else
+#define MT_PTHREAD_SPECIFIC 0x310
+#endif
+
 struct task_struct {
     mt_u64 pthread_self;
 };
