@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import time
 
 from harness import MIB, PYTHON, ROOT, WORKLOADS, RootTest, lines_of
 
@@ -91,6 +92,7 @@ class PlacesTest(RootTest):
                             stdout=subprocess.PIPE, text=True)
         for word in ("ready\n", "ready\n", "done\n"):  # the program's, and then the file's
             self.assertEqual(tracer.stdout.readline(), word)
+            time.sleep(1)  # such an interpreter is looked for twice a second
             tracer.stdin.write("\n")
             tracer.stdin.flush()
         self.assertEqual(tracer.wait(timeout=60), 0)
