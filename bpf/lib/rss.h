@@ -192,7 +192,7 @@ __noinline mt_s64 mt_own_fold(mt_u32 account_id, mt_u32 member, mt_s64 before)
     mt_u32 tid = bpf_get_current_pid_tgid();
     struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
     mt_s64 own = mt_one_page_more(before);
-    if (thread && !thread->call && account->calling > 0 && fold < 0 && own >= 0)
+    if (thread && !thread->call && account->calling > 0 && own >= 0 && fold < own)
         return own;
     return fold;
 }
@@ -209,7 +209,8 @@ static __always_inline mt_s64 mt_rss_delta(struct mt_account *account, mt_u32 me
     mt_s64 fold = 0;
     if (share == 0) {
         fold = mt_untaken_fold(account, at);
-        if (fold != mt_one_page_more(before) || account->calling > 0)
+        struct mm_struct *mm = (struct mm_struct *)account->mm;
+        if (BPF_CORE_READ(mm, mm_users.counter) > 1 && (fold != mt_one_page_more(before) || account->calling > 0))
             fold = mt_own_fold(account->id, at, before);
         __sync_fetch_and_add(&account->folded[at], fold);
     }

@@ -69,6 +69,11 @@ __noinline int mt_search_step(mt_u32 account_id, mt_u64 self)
     return frame != 0;
 }
 
+static __always_inline mt_u64 mt_newest_interpreter(const struct mt_python *python)
+{
+    return mt_read_user_u64(python->runtime + python->runtime_interpreters_head);
+}
+
 #define MT_KEYS_IN_PTHREAD 32 /* PTHREAD_KEY_2NDLEVEL_SIZE, glibc 2.31 to 2.43: later keys are elsewhere */
 
 /* What pthread_getspecific() would give the running thread as its state; 0 when that cannot be told, in which case or with
@@ -121,18 +126,18 @@ __noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self, mt_u
 }
 
 /* The running thread's innermost frame; 0 when it runs no Python. */
-static __always_inline mt_u64 mt_find_frame(const struct mt_account *account, struct mt_scratch *s,
+static __always_inline mt_u64 mt_find_frame(struct mt_account *account, struct mt_scratch *s,
                                             const struct mt_thread *thread, mt_u32 tid, mt_u64 self)
 {
     int mine;
     const struct mt_python *python = &account->python;
-    mt_u64 interpreter = mt_read_user_u64(python->runtime + python->runtime_interpreters_head);
-    if (thread->state && thread->interpreter == interpreter) {
+    if (thread->state && thread->interpreter && thread->interpreter == account->interpreter) {
         mt_u64 frame = mt_current_frame(python, s, thread->state, self, &mine);
         if (frame)
             return frame;
     }
-    mt_search_thread(account->id, tid, self, interpreter);
+    account->interpreter = mt_newest_interpreter(python);
+    mt_search_thread(account->id, tid, self, account->interpreter);
     return thread->state ? mt_current_frame(&account->python, s, thread->state, self, &mine) : 0;
 }
 

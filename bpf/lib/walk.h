@@ -280,7 +280,7 @@ __noinline int mt_name_new_chain(mt_u32 account_id, mt_u32 tid)
 
 /* Names the stack of the running thread, whose row is `thread`. Returns an enum mt_owner; with MT_OWNER_STACK,
  * thread->stack is the name. */
-static __always_inline mt_u32 mt_find_stack(const struct mt_account *account, struct mt_thread *thread, mt_u32 tid)
+static __always_inline mt_u32 mt_find_stack(struct mt_account *account, struct mt_thread *thread, mt_u32 tid)
 {
     mt_u32 python = account->python.state;
     if (python != MT_PYTHON_READY)

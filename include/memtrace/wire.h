@@ -189,6 +189,7 @@ struct mt_account {
     mt_u32 zero;
     struct mt_file_id executable; /* of an account opened by exec */
     struct mt_python python;
+    mt_u64 interpreter; /* the newest one, as of the last call or search */
     char comm[16];
     mt_u32 args_length;
     mt_u32 mm_id; /* the classic tracepoint's name for this mm */

@@ -83,7 +83,7 @@ class InterpretersTest(RootTest):
 
     def test_busy_threads_are_not_mistaken_for_one_another(self):
         """Not even while another thread holds the GIL."""
-        events = 0
+        lines = exact = 0
         for interpreter in interpreters():
             if interpreter.version == "2.7":
                 continue  # it has no readinto for a mapping
@@ -105,13 +105,18 @@ class InterpretersTest(RootTest):
                 for number in range(8):
                     mapped, file = BUSY_ROUNDS * (number + 1) << 16, f"thread-{number}.py"
                     rows = lines_of(process, file, "work")
-                    self.assertAlmostEqual(rows[READ]["grown_bytes"], mapped, delta=64 * KIB, msg=file)
-                    given = [(row["bytes"], row["count"]) for row in process["returns"]
+                    given = [row for row in process["returns"]
                              if row["how"] == "munmap" and row["file"] == file and row["line"] == CLOSE]
-                    self.assertEqual(given, [(mapped, BUSY_ROUNDS)], file)
-                events += 8 * BUSY_ROUNDS * 2
-        print(f"\n{events} fills and unmappings on {len(interpreters())} interpreters, all at their lines",
-              file=sys.stderr)
+                    self.assertEqual([row["count"] for row in given], [BUSY_ROUNDS], file)
+                    # The kernel counts by CPU, in lots of 32 pages: a lot in some 10,000 goes to the other CPU's thread
+                    # (bpf/lib/rss.h). A wrong line would be a whole mapping, and as many as there are.
+                    for bytes_seen in (rows[READ]["grown_bytes"], given[0]["bytes"]):
+                        exact += bytes_seen == mapped
+                        self.assertAlmostEqual(bytes_seen, mapped, delta=256 * KIB, msg=file)
+                lines += 16
+        print(f"\n{lines * BUSY_ROUNDS} fills and unmappings without the GIL, all at their lines; {exact} of {lines} lines "
+              "exact to the byte", file=sys.stderr)
+        self.assertGreater(exact, lines * 0.9)
 
     def test_a_thread_among_many_is_found_at_once(self):
         target = self.start(PYTHON, "-B", MANY_THREADS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
