@@ -132,7 +132,8 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
                                                                  : "detach";
     process.duration_ns = account.closed_ns > account.opened_ns ? account.closed_ns - account.opened_ns : 0;
     if (details.python) {
-        process.python = ReportPython{details.python->version_string(), std::nullopt, details.jit, std::nullopt, std::nullopt};
+        process.python =
+            ReportPython{details.python->version_string(), std::nullopt, details.jit, std::nullopt, std::nullopt};
         if (details.python->runtime.state != MT_PYTHON_READY)
             process.python->refusal = details.python->refusal;
         else
