@@ -88,12 +88,7 @@ if os.fork() == 0:
 os.wait()
 os.execv(sys.executable, [sys.executable, "-c", "x = bytearray(6 << 20); print('done', flush=True); input()"])
 """)
-        tracer = self.attach("-p", str(target.pid))
-        target.stdin.write("\n")
-        target.stdin.flush()
-        self.assertEqual(target.stdout.readline(), "done\n")
-        report = self.finish(tracer)
-        self.assert_conserved(report)
+        report = self.trace_step(target)
         self.assertEqual([(p["opened_by"], p["closed_by"]) for p in report["processes"]],
                          [("attach", "exec"), ("fork", "exit"), ("exec", "detach")])
         self.assertAlmostEqual(lines_of(report["processes"][1], "target.py", "<module>")[6]["grown_bytes"], 7 * MIB,

@@ -213,6 +213,16 @@ class RootTest(unittest.TestCase):
         self.assertEqual(tracer.returncode, 0, errors)
         return self.read_report()
 
+    def trace_step(self, target, *options, pid=None):
+        """The report of attaching to a process that waits for a line and prints "done" when it has done its work."""
+        tracer = self.attach("-p", str(pid or target.pid), *options)
+        target.stdin.write("\n")
+        target.stdin.flush()
+        self.assertEqual(target.stdout.readline(), "done\n")
+        report = self.finish(tracer)
+        self.assert_conserved(report)
+        return report
+
     def assert_conserved(self, report):
         """The ledger's law, for every process and kind of page."""
         self.assertEqual(report["lost_events"], 0, report["failures"])

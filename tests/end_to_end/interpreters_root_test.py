@@ -91,12 +91,7 @@ class InterpretersTest(RootTest):
                 target = self.start(*interpreter.command(BUSY_THREADS), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                     text=True)
                 self.assertEqual(target.stdout.readline(), "ready\n")
-                tracer = self.attach("-p", str(target.pid))
-                target.stdin.write("\n")
-                target.stdin.flush()
-                self.assertEqual(target.stdout.readline(), "done\n")
-                report = self.finish(tracer)
-                self.assert_conserved(report)
+                report = self.trace_step(target)
                 process = report["processes"][0]
                 unknown = next((row for row in process["owners"] if row["owner"] == "[line unknown]"), None)
                 if unknown:
@@ -121,12 +116,7 @@ class InterpretersTest(RootTest):
     def test_a_thread_among_many_is_found_at_once(self):
         target = self.start(PYTHON, "-B", MANY_THREADS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.assertEqual(target.stdout.readline(), "ready\n")
-        tracer = self.attach("-p", str(target.pid))
-        target.stdin.write("\n")
-        target.stdin.flush()
-        self.assertEqual(target.stdout.readline(), "done\n")
-        report = self.finish(tracer)
-        self.assert_conserved(report)
+        report = self.trace_step(target)
         rows = lines_of(report["processes"][0], MANY_THREADS, "work")
         self.assertAlmostEqual(rows[16]["grown_bytes"], 50 * 256 * KIB, delta=256 * KIB)
 

@@ -31,12 +31,7 @@ class PlacesTest(RootTest):
 
     def grow(self, target, *options, pid=None):
         """The report of attaching to a process that runs GROW, which goes on afterwards."""
-        tracer = self.attach("-p", str(pid or target.pid), *options)
-        target.stdin.write("\n")
-        target.stdin.flush()
-        self.assertEqual(target.stdout.readline(), "done\n")
-        report = self.finish(tracer)
-        self.assert_conserved(report)
+        report = self.trace_step(target, *options, pid=pid)
         self.assertIsNone(target.poll())
         return report
 
