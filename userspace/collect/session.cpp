@@ -146,11 +146,10 @@ void Session::look_for_jit() {
     for (const mt_account *account : tracer_.accounts()) {
         auto details = details_.find(account->id);
         if (account->state != MT_ACCOUNT_OPEN || details == details_.end() || details->second.jit ||
-            !details->second.python || details->second.python->jit_flag == MT_NO_FIELD)
+            !details->second.python)
             continue;
-        FoundPython python = *details->second.python;
-        python.runtime = account->python;  // where it is in this process
-        details->second.jit = python.jit_is_on(ProcessMemory(static_cast<int>(account->tgid)));
+        ProcessMemory memory(static_cast<int>(account->tgid));
+        details->second.jit = details->second.python->jit_is_on(account->python, memory);
     }
 }
 

@@ -218,10 +218,10 @@ std::optional<FoundPython> find_python_of_command(const std::string &command) {
     return find_python_in_file(interpreter);
 }
 
-bool FoundPython::jit_is_on(const RemoteMemory &memory) const {
-    if (jit_flag == MT_NO_FIELD || runtime.state != MT_PYTHON_READY)
+bool FoundPython::jit_is_on(const mt_python &where, const RemoteMemory &memory) const {
+    if (jit_flag == MT_NO_FIELD || where.state != MT_PYTHON_READY)
         return false;
-    auto interpreter = memory.read_value<uint64_t>(runtime.runtime + runtime.runtime_interpreters_head);
+    auto interpreter = memory.read_value<uint64_t>(where.runtime + where.runtime_interpreters_head);
     return interpreter && *interpreter && memory.read_value<uint8_t>(*interpreter + jit_flag).value_or(0) == 1;
 }
 
