@@ -22,6 +22,7 @@
 #include "lib/line_probe.h"
 #include "lib/function_probe.h"
 #include "lib/walk.h"
+#include "lib/native.h"
 #include "lib/resident.h"
 #include "lib/collections.h"
 #include "lib/imports.h"

@@ -31,6 +31,8 @@ __noinline mt_u32 mt_open_account(mt_u64 mm, mt_u32 tgid, mt_u32 opened_by, mt_u
     account->peak_rss = 0;
     account->sequence = 0;
     account->calling = 0;
+    account->native_names = 0;
+    account->has_run_python = opened_by != MT_OPENED_BY_EXEC;
     account->interpreter = 0;
     account->args_length = 0;
     account->mm_id = 0;

@@ -17,6 +17,14 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
     return BPF_CORE_READ(regs, sp);
 }
 
+static __always_inline mt_u64 mt_user_instruction_pointer(struct pt_regs *regs)
+{
+    return BPF_CORE_READ(regs, ip);
+}
+
+/* sizeof(struct pt_regs) */
+#define MT_USER_REGISTERS_BYTES (21 * 8)
+
 /* What a uprobe's context has of struct pt_regs, in 8-byte words: all 21. */
 #define MT_PROBE_REGISTERS_BYTES (21 * 8)
 
@@ -35,6 +43,14 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
 {
     return BPF_CORE_READ((struct user_pt_regs *)regs, sp);
 }
+
+static __always_inline mt_u64 mt_user_instruction_pointer(struct pt_regs *regs)
+{
+    return BPF_CORE_READ((struct user_pt_regs *)regs, pc);
+}
+
+/* sizeof(struct user_pt_regs): regs[0] to regs[30], sp, pc, pstate. */
+#define MT_USER_REGISTERS_BYTES (34 * 8)
 
 /* regs[0] to regs[30], and sp. */
 #define MT_PROBE_REGISTERS_BYTES (32 * 8)

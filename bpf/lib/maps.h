@@ -124,6 +124,14 @@ struct {
     __type(value, mt_u8);
 } published_codes SEC(".maps");
 
+/* Native code that is or may be named. One that is forgotten is counted anew. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct mt_native_key);
+    __type(value, struct mt_native_site);
+} native_sites SEC(".maps");
+
 /* Lines that python:line or python:function__entry named */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -169,6 +177,7 @@ struct mt_scratch {
     mt_u64 frame; /* next to be walked */
     mt_u64 chain; /* hash of the frames just walked */
     mt_u64 stack; /* name of the stack being named */
+    mt_u64 native; /* name of the native place that mt_name_native found */
     mt_u64 window_at;            /* the process's bytes [window_at, window_at + window_size) are in window */
     mt_u64 window_size;
     mt_u8 window[2 * MT_WINDOW];

@@ -41,9 +41,9 @@ static __always_inline void mt_charge_current(struct mt_account *account, struct
                 thread->call_rss_pages += pages;
         } else {
             thread->account = account->id;
-            key.owner = mt_find_stack(account, thread, tid);
-            if (key.owner == MT_OWNER_STACK)
-                key.stack = thread->stack;
+            /* A fault on a file maps the pages around it too: it is counted as one. */
+            mt_u64 weight = member == MT_FILE ? 1 : pages < 0 ? -pages : pages;
+            key.owner = mt_find_place(account, thread, tid, weight, &key.stack);
         }
     }
     mt_charge_pages(account, &key, member, pages);

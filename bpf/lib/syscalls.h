@@ -58,8 +58,10 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     /* An interpreter is not made without memory: here is often enough to notice that there is a new one. */
     if (account->python.state == MT_PYTHON_READY)
         account->interpreter = mt_newest_interpreter(&account->python);
-    thread->call_owner = mt_find_stack(account, thread, tid);
-    thread->call_stack = thread->call_owner == MT_OWNER_STACK ? thread->stack : 0;
+    mt_s64 length = thread->call_length;
+    mt_u64 stack = 0;
+    thread->call_owner = mt_find_place(account, thread, tid, (length < 0 ? -length : length) >> mt_page_shift, &stack);
+    thread->call_stack = stack;
     __sync_fetch_and_add(&account->calling, 1);
     thread->call = call; /* last: from here on resident-set changes belong to this call */
     return 0;

@@ -43,7 +43,7 @@ enum mt_member {
 /* Who a change of the resident set is charged to. */
 enum mt_owner {
     MT_OWNER_STACK = 0,         /* a Python stack, named by mt_charge_key.stack */
-    MT_OWNER_NO_FRAME = 1,      /* the thread was running no Python function */
+    MT_OWNER_NO_FRAME = 1,      /* the thread was running no Python function; where in native code, stack may name */
     MT_OWNER_LINE_UNKNOWN = 2,  /* there was, or may have been, a Python line; it could not be read */
     MT_OWNER_RECLAIM = 3,       /* the kernel took pages, for whoever needed memory */
     MT_OWNER_FORK = 4,          /* inherited from the parent at fork */
@@ -76,7 +76,8 @@ enum mt_failure {
     MT_FAIL_LINES_FULL = 9,     /* a hit of a line or function probe was not counted */
     MT_FAIL_FRAME_REGISTER = 10, /* a frame was taken from the wrong register; from then on it is read instead */
     MT_FAIL_COLLECTIONS_FULL = 11, /* a garbage collection was not counted */
-    MT_FAILURES = 12,
+    MT_FAIL_NATIVE_FULL = 12, /* native code that is not named: its pages are in [no python frame] all the same */
+    MT_FAILURES = 13,
 };
 
 enum mt_python_state {
@@ -186,13 +187,15 @@ struct mt_account {
     mt_s64 peak_rss;
     mt_u64 sequence; /* counts the changes charged */
     mt_s32 calling;  /* threads that are inside one of the calls of enum mt_call */
-    mt_u32 zero;
+    mt_u32 native_names; /* native places published; from MT_NATIVE_NAMES on there are no more */
     struct mt_file_id executable; /* of an account opened by exec */
     struct mt_python python;
     mt_u64 interpreter; /* the newest one, as of the last call or search */
     char comm[16];
     mt_u32 args_length;
     mt_u32 mm_id; /* the classic tracepoint's name for this mm */
+    mt_u32 has_run_python; /* 1: a Python frame was met, or may have been before the account was opened */
+    mt_u32 zero;
     char args[MT_ARGS_BYTES]; /* argv as exec laid it out, NUL between */
 };
 
@@ -346,6 +349,7 @@ enum mt_record_kind {
     MT_RECORD_OPENED = 3, /* only mt_record: an account was opened by exec, look for its interpreter */
     MT_RECORD_LINE = 4,
     MT_RECORD_IMPORT = 5,
+    MT_RECORD_NATIVE = 6,
 };
 
 struct mt_record {
@@ -422,6 +426,43 @@ struct mt_import_record {
     char module[MT_MODULE_BYTES]; /* UTF-8, ends in NUL; cut when longer */
 };
 
+/* Native code that changes memory: an instruction, at one depth of a thread's stack. */
+struct mt_native_key {
+    mt_u64 instruction;
+    mt_u64 stack_pointer;
+    mt_u32 account;
+    mt_u32 zero;
+};
+
+enum mt_native_state {
+    MT_NATIVE_NEW = 0,     /* userspace has yet to unwind from here */
+    MT_NATIVE_KNOWN = 1,   /* the instruction alone says which function it is, as far as is known */
+    MT_NATIVE_CHECKED = 2, /* within a library routine: the return address at check_at says for whom */
+    MT_NATIVE_HIDDEN = 3,  /* cannot be told: not named */
+};
+
+struct mt_native_site {
+    mt_u64 pages;    /* changed here, before it was named */
+    mt_u32 state;    /* enum mt_native_state */
+    mt_u32 check_at; /* bytes from the stack pointer */
+};
+
+#define MT_NATIVE_WORTH_PAGES 16  /* what changes less is not named: to unwind costs milliseconds */
+#define MT_NATIVE_NAMES 1024      /* of an account */
+#define MT_NATIVE_STACK_BYTES 8192
+#define MT_USER_REGISTERS 34      /* room for x86-64's 21 and aarch64's 34, in struct pt_regs' order */
+
+/* What it takes to unwind a thread's native stack. */
+struct mt_native_record {
+    struct mt_record record;
+    struct mt_native_key key;
+    mt_u64 stack;       /* its name: mt_charge_key.stack */
+    mt_u32 check_at;    /* the name holds the word there; MT_NO_FIELD: none */
+    mt_u32 stack_bytes; /* of `bytes`, from the stack pointer on */
+    mt_u64 registers[MT_USER_REGISTERS];
+    mt_u8 bytes[MT_NATIVE_STACK_BYTES];
+};
+
 struct mt_code_key {
     mt_u64 code;
     mt_u64 linetable;
@@ -438,6 +479,7 @@ MT_ASSERT(sizeof(struct mt_thread) == 104, "mt_thread is the same on both sides"
 MT_ASSERT(sizeof(struct mt_line_key) == 24, "mt_line_key has no padding");
 MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
 MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");
+MT_ASSERT(sizeof(struct mt_native_key) == 24, "mt_native_key has no padding");
 MT_ASSERT(sizeof(struct mt_account) % 8 == 0, "mt_account rows are 8-byte aligned");
 
 #endif

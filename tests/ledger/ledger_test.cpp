@@ -86,7 +86,7 @@ TEST_F(LedgerTest, ReturnsAreByCallAndInnermostLine) {
                      charge(1, MT_OWNER_STACK, MT_CALL_NONE, 5, 0)};
     data_.calls = {call(1, MT_KIND_MUNMAP, 2), call(1, MT_KIND_ARENA_MUNMAP, 1), call(1, MT_KIND_BRK_SHRINK, 1),
                    call(2, MT_KIND_MUNMAP, 3)};
-    auto returns = sum_returns(data_, codes_, kPage);
+    auto returns = sum_returns(data_, codes_, {}, kPage);
     ASSERT_EQ(returns.size(), 3u);
     auto munmap = returns[{"munmap", {"/a.py", "f", 13, ""}}];
     EXPECT_EQ(munmap.bytes, 24 * kPage);

@@ -22,6 +22,8 @@ constexpr size_t kMaxSourceRoots = 200;
 // Each holds two files open too. Beyond this, garbage collections are not counted.
 constexpr size_t kMaxProbes = 200;
 constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
+constexpr auto kNamingEvery = 100ms;          // of native places: each time costs a child process
+constexpr auto kLastNaming = 2s;              // how long the report may wait for them
 // A charge may be on its way on another CPU while its account is being closed.
 constexpr uint64_t kSettleNs = 50'000'000;
 
@@ -153,6 +155,20 @@ void Session::look_for_jit() {
     }
 }
 
+// Of processes that live: a stack is unwound by the files that they have mapped.
+void Session::name_native_places() {
+    for (uint32_t id : natives_.waiting()) {
+        const mt_account *account = tracer_.account(id);
+        if (!account || account->state != MT_ACCOUNT_OPEN) {
+            natives_.drop(id);
+            continue;
+        }
+        for (const auto &[key, site] : natives_.name(id, static_cast<int>(account->tgid)))
+            tracer_.set_native_site(key, site);
+    }
+    next_naming_ = Clock::now() + kNamingEvery;
+}
+
 // Each holds two files open, and our limit is our children's too.
 std::shared_ptr<SourceFiles> Session::open_sources(int pid) {
     if (++source_roots_ > kMaxSourceRoots)
@@ -165,6 +181,8 @@ void Session::tick() {
     look_at_new_accounts();
     search_interpreters();
     look_for_jit();
+    if (natives_.has_waiting() && Clock::now() >= next_naming_)
+        name_native_places();
     collect_closed();
     drop_probes();
 }
@@ -188,6 +206,8 @@ void Session::receive(std::span<const uint8_t> bytes) {
             good = codes_.add_code(bytes, account->python, memory);
         } else if (record.kind == MT_RECORD_LINE) {
             good = codes_.add_line(bytes);
+        } else if (record.kind == MT_RECORD_NATIVE) {
+            good = natives_.add(bytes);
         }
         if (record.kind == MT_RECORD_IMPORT)
             good = add_import(bytes);
@@ -326,6 +346,9 @@ Progress Session::progress() const {
 
 void Session::finish() {
     look_for_jit();
+    take_records();
+    for (auto end = Clock::now() + kLastNaming; natives_.has_waiting() && Clock::now() < end;)
+        name_native_places();
     tracer_.stop();
     duration_ = Clock::now() - started_;
     take_records();

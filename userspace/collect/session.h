@@ -17,6 +17,7 @@
 #include "process/find_python.h"
 #include "process/proc_files.h"
 #include "symbolize/code_table.h"
+#include "symbolize/native_table.h"
 #include "symbolize/source_files.h"
 
 namespace memtrace {
@@ -74,6 +75,9 @@ class Session {
     const CodeTable &codes() const {
         return codes_;
     }
+    const NativeTable &natives() const {
+        return natives_;
+    }
     ProcessDetails &details(uint32_t account) {
         return details_[account];
     }
@@ -101,6 +105,7 @@ class Session {
     void attach_function_probe(int pid, const FoundPython &python, const std::string &path);
     void drop_probes();
     void look_for_jit();
+    void name_native_places();
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();
@@ -110,6 +115,8 @@ class Session {
 
     Tracer tracer_;
     CodeTable codes_;
+    NativeTable natives_;
+    Clock::time_point next_naming_;
     std::map<uint32_t, std::vector<ImportEvent>> imports_;  // by account
     Clock::time_point started_ = Clock::now();
     std::chrono::nanoseconds duration_{};

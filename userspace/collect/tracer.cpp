@@ -44,6 +44,7 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
     {"ring_full", true},     {"charges_full", true},      {"calls_full", true},      {"threads_full", true},
     {"accounts_full", true}, {"frame_unreadable", false}, {"frame_not_code", false}, {"stack_too_deep", false},
     {"no_scratch", true},    {"lines_full", true},        {"frame_register", false}, {"collections_full", true},
+    {"native_full", false},
 };
 
 int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
@@ -120,6 +121,7 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     if (shared == MAP_FAILED)
         fail("cannot map the BPF accounts: {}", strerror(errno));
     accounts_ = static_cast<mt_account *>(shared);
+    madvise(shared, accounts_bytes_, MADV_DONTFORK);  // not for children that read hostile files
     for (uint32_t id = 0; id < MT_SLOTS; id++)
         bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &id, BPF_ANY);
 
@@ -295,6 +297,11 @@ bool Tracer::set_python(uint32_t account, const mt_python &python) {
     row.python = pending;
     std::atomic_ref(row.python.state).store(python.state, std::memory_order_release);
     return true;
+}
+
+void Tracer::set_native_site(const mt_native_key &key, const mt_native_site &site) {
+    // One that is forgotten is asked for again.
+    bpf_map__update_elem(programs_->maps.native_sites, &key, sizeof(key), &site, sizeof(site), BPF_ANY);
 }
 
 std::vector<ChargeRow> Tracer::read_charges() const {

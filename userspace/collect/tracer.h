@@ -90,6 +90,9 @@ class Tracer {
     // Says where the interpreter of an open account is; false when the account was closed meanwhile.
     bool set_python(uint32_t account, const mt_python &python);
 
+    // What userspace has found out about native code of an account.
+    void set_native_site(const mt_native_key &key, const mt_native_site &site);
+
     std::vector<ChargeRow> read_charges() const;
     std::vector<CallRow> read_calls() const;
     std::vector<LineRow> read_lines() const;

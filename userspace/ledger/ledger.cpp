@@ -67,6 +67,11 @@ Place place_of(uint32_t account, unsigned owner, uint64_t stack, const CodeTable
     return place;
 }
 
+// Native code that is known, or null.
+const NativePlace *find_native(uint32_t account, unsigned owner, uint64_t stack, const NativeTable &natives) {
+    return owner == MT_OWNER_NO_FRAME && stack ? natives.find(account, stack) : nullptr;
+}
+
 const char *how_name(const mt_charge_key &key) {
     if (key.owner == MT_OWNER_RECLAIM)
         return "reclaim";
@@ -194,8 +199,17 @@ std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTab
     return owners;
 }
 
+std::map<std::pair<Place, std::string>, LineSum> sum_native(const AccountData &data, const NativeTable &natives,
+                                                            int64_t page_bytes) {
+    std::map<std::pair<Place, std::string>, LineSum> sums;
+    for (const auto &[key, charge] : data.charges)
+        if (const NativePlace *native = find_native(key.account, key.owner, key.stack, natives))
+            add(sums[{{native->module, native->function, 0, owner_name(key.owner)}, native->by}], charge, page_bytes);
+    return sums;
+}
+
 std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData &data, const CodeTable &codes,
-                                                               int64_t page_bytes) {
+                                                               const NativeTable &natives, int64_t page_bytes) {
     using CallKey = std::tuple<uint64_t, unsigned, unsigned>;  // stack, owner, call
     std::map<CallKey, uint64_t> calls;
     for (const auto &[key, sum] : data.calls)
@@ -206,7 +220,12 @@ std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData
         int64_t bytes = returned_pages(charge) * page_bytes;
         if (!bytes)
             continue;
-        ReturnSum &sum = returns[{how_name(key), place_of(key.account, key.owner, key.stack, codes)}];
+        Place place = place_of(key.account, key.owner, key.stack, codes);
+        if (const NativePlace *native = find_native(key.account, key.owner, key.stack, natives)) {
+            place.file = native->module;
+            place.function = native->function;
+        }
+        ReturnSum &sum = returns[{how_name(key), place}];
         sum.bytes += bytes;
         if (key.call == MT_CALL_NONE || key.owner == MT_OWNER_RECLAIM)
             sum.count += charge.events;

@@ -20,6 +20,7 @@
 
 #include "collect/account_data.h"
 #include "symbolize/code_table.h"
+#include "symbolize/native_table.h"
 
 namespace memtrace {
 
@@ -71,7 +72,8 @@ std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &c
 std::map<LineKey, uint64_t> sum_occurrences(const AccountData &data, const CodeTable &codes,
                                             std::map<LineKey, const CodeObject *> *functions);
 
-// Where a change happened, innermost: a line, or an owner's name in brackets.
+// Where a change happened, innermost: a line, or an owner's name in brackets. Of "[no python frame]" file and function
+// are native code's, where that is known.
 struct Place {
     std::string file;
     std::string function;
@@ -87,6 +89,10 @@ std::map<Place, uint64_t> sum_entries(const AccountData &data, const CodeTable &
 // Every byte has an owner: "python" for all stacks together, else "[no python frame]" and so on.
 std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTable &codes, int64_t page_bytes);
 
+// Of "[no python frame]": the native functions that are known, and the library routines that they called, if any.
+std::map<std::pair<Place, std::string>, LineSum> sum_native(const AccountData &data, const NativeTable &natives,
+                                                            int64_t page_bytes);
+
 struct ReturnSum {
     int64_t bytes = 0;
     uint64_t count = 0;  // system calls, or for "reclaim" and "other" kernel events
@@ -94,7 +100,7 @@ struct ReturnSum {
 
 // By how ("munmap", "brk", "madvise", "mremap", "mmap", "reclaim", "other") and where.
 std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData &data, const CodeTable &codes,
-                                                               int64_t page_bytes);
+                                                               const NativeTable &natives, int64_t page_bytes);
 
 struct CallTotal {
     uint64_t count = 0;

@@ -4,18 +4,14 @@
 #include <bcc/bcc_usdt.h>
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <sstream>
 #include <utility>
 
 #include "base/file_descriptor.h"
+#include "process/limited_child.h"
 
 namespace memtrace {
 
@@ -23,11 +19,6 @@ namespace {
 
 constexpr std::string_view kProvider = "python";
 constexpr const char *kEndMark = "end";
-
-// What a child that reads a file may use.
-constexpr unsigned kReaderSeconds = 2;
-constexpr rlim_t kReaderBytes = 256 << 20;
-constexpr size_t kAnswerLimit = 64 << 10;
 
 // bcc_usdt_foreach takes a plain function.
 thread_local std::string *answer;
@@ -37,65 +28,14 @@ void add_to_answer(bcc_usdt *probe) {
         *answer += fmt::format("{} {} {}\n", probe->name, probe->num_locations, probe->semaphore != 0);
 }
 
-void limit(__rlimit_resource resource, rlim_t value) {
-    rlimit both{value, value};
-    setrlimit(resource, &both);
-}
-
-// The child. It may read beyond its memory, use all of it, or take forever: BCC 0.26 trusts a note to hold the three
-// strings that it should, and an argument's description to be well-formed. BCC also prints what it reads.
-[[noreturn]] void answer_and_exit(int file, int output) {
-    sigset_t none;
-    sigemptyset(&none);
-    signal(SIGALRM, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    alarm(kReaderSeconds);
-    limit(RLIMIT_CORE, 0);
-#ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is more
-    limit(RLIMIT_DATA, kReaderBytes);
-#endif
-    close(STDERR_FILENO);
-    open("/dev/null", O_WRONLY | O_CLOEXEC);
+// BCC 0.26 trusts a note to hold the three strings that it should, and an argument's description to be well-formed. It
+// also prints what it reads.
+std::string read_notes(int file) {
     std::string text;
     answer = &text;
     if (void *probes = bcc_usdt_new_frompath(fmt::format("/proc/self/fd/{}", file).c_str())) {
         bcc_usdt_foreach(probes, add_to_answer);
         text += kEndMark;
-    }
-    size_t done = 0;
-    while (done < text.size()) {
-        ssize_t n = write(output, text.data() + done, text.size() - done);
-        if (n <= 0)
-            break;
-        done += static_cast<size_t>(n);
-    }
-    _exit(0);
-}
-
-// What the child has to say of this file.
-std::string ask_reader(int file) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return {};
-    FileDescriptor input(ends[0]), output(ends[1]);
-    pid_t child = fork();
-    if (child == 0)
-        answer_and_exit(file, output.get());
-    output.reset();
-    if (child < 0)
-        return {};
-    std::string text;
-    char buffer[4096];
-    while (text.size() < kAnswerLimit) {
-        ssize_t n = read(input.get(), buffer, sizeof(buffer));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        text.append(buffer, static_cast<size_t>(n));
-    }
-    input.reset();
-    while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
     }
     return text;
 }
@@ -148,7 +88,7 @@ std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_pa
     struct stat status;
     if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
         return std::nullopt;
-    std::istringstream lines(ask_reader(file.get()));
+    std::istringstream lines(ask_limited_child({}, {file.get()}, [&file] { return read_notes(file.get()); }));
     std::vector<UsdtProbe> probes;
     UsdtProbe probe;
     while (lines >> probe.name && probe.name != kEndMark) {

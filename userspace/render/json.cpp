@@ -69,6 +69,18 @@ json render_returns(const ReportProcess &process) {
     return returns;
 }
 
+json render_native(const ReportProcess &process) {
+    json rows = json::array();
+    for (const ReportNative &row : process.native)
+        rows.push_back({{"module", row.place.file},
+                        {"function", text_or_null(row.place.function)},
+                        {"by", text_or_null(row.by)},
+                        {"grown_bytes", row.sum.grown},
+                        {"returned_bytes", row.sum.returned},
+                        {"peak_bytes", row.sum.peak}});
+    return rows;
+}
+
 json render_calls(const ReportProcess &process) {
     const std::pair<mt_call_kind, const char *> names[] = {
         {MT_KIND_MMAP, "mmap"},         {MT_KIND_MUNMAP, "munmap"},
@@ -174,6 +186,7 @@ json render_process(const ReportProcess &process) {
               {"file", render_balance(process.balances.file)},
               {"shared", render_balance(process.balances.shared)}}},
             {"owners", owners},
+            {"native", render_native(process)},
             {"lines", render_lines(process)},
             {"returns", render_returns(process)},
             {"syscalls", render_calls(process)},

@@ -17,6 +17,7 @@ constexpr size_t kMaxFunctions = 10;
 constexpr size_t kMaxReturns = 12;
 constexpr size_t kMaxImports = 100;
 constexpr size_t kMaxCalls = 15;             // of functions
+constexpr size_t kMaxNative = 10;            // functions
 constexpr size_t kMaxPlaces = 5;             // that trigger garbage collections
 constexpr int64_t kWorthShowing = 64 << 10;  // rows of less are summed up
 
@@ -33,9 +34,14 @@ std::string join_command(const std::vector<std::string> &words) {
     return text.empty() ? "?" : text;
 }
 
+std::string describe_native(const Place &place) {
+    std::string module = place.file.substr(place.file.rfind('/') + 1);
+    return printable(place.function.empty() ? module : fmt::format("{}  {}", module, place.function));
+}
+
 std::string describe_place(const Place &place) {
     if (!place.owner.empty())
-        return place.owner;
+        return place.file.empty() ? place.owner : fmt::format("{}  {}", place.owner, describe_native(place));
     return fmt::format("{}:{}  {}", place.file, place.line > 0 ? std::to_string(place.line) : "?", place.function);
 }
 
@@ -111,6 +117,22 @@ void render_owners(std::string &out, const ReportProcess &process) {
     for (const auto &[name, sum] : process.owners)
         out += fmt::format("{:>14}{:>14}   {}\n", render_mib(sum.grown), render_mib(-sum.returned),
                            name == "python" ? "Python lines" : name);
+}
+
+void render_native(std::string &out, const ReportProcess &process) {
+    auto first_small = std::find_if(process.native.begin(), process.native.end(), [](const ReportNative &row) {
+        return row.sum.grown + row.sum.returned < kWorthShowing;
+    });
+    auto large = static_cast<size_t>(first_small - process.native.begin()), shown = std::min(large, kMaxNative);
+    if (!shown)
+        return;
+    out += "\n[no python frame], by native function\n";
+    out += "         Grown      Returned   Module, function\n";
+    for (const ReportNative &row : std::span(process.native).first(shown))
+        out += fmt::format("{:>14}{:>14}   {}{}\n", render_mib(row.sum.grown), render_mib(-row.sum.returned),
+                           describe_native(row.place), row.by.empty() ? "" : ", by " + printable(row.by));
+    if (large > shown)
+        out += fmt::format("{} more, which --format json has too\n", large - shown);
 }
 
 void render_returns(std::string &out, const ReportProcess &process) {
@@ -250,6 +272,7 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     render_header(out, report, process);
     render_functions(out, process, all_functions, report.line_check.has_value());
     render_owners(out, process);
+    render_native(out, process);
     render_returns(out, process);
     render_calls(out, process);
     render_collections(out, process);

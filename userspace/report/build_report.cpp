@@ -151,7 +151,12 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     process.functions = build_functions(data, session.codes(), details.sources.get(), filter, command_given,
                                         details.lines_counted, page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
-    for (const auto &[key, sum] : sum_returns(data, session.codes(), page_bytes))
+    for (const auto &[key, sum] : sum_native(data, session.natives(), page_bytes))
+        process.native.push_back({key.first, key.second, sum});
+    std::stable_sort(process.native.begin(), process.native.end(), [](const auto &a, const auto &b) {
+        return a.sum.grown + a.sum.returned > b.sum.grown + b.sum.returned;
+    });
+    for (const auto &[key, sum] : sum_returns(data, session.codes(), session.natives(), page_bytes))
         process.returns.push_back({key.first, key.second, sum});
     std::stable_sort(process.returns.begin(), process.returns.end(),
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });

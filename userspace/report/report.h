@@ -46,6 +46,13 @@ struct ReportCalls {
     std::optional<int64_t> grown;  // by all lines of the function entered at its first line; null: nothing was charged
 };
 
+// A native function that changed memory where no Python function ran.
+struct ReportNative {
+    Place place;
+    std::string by;  // the library routine that it called; empty when it did so itself
+    LineSum sum;
+};
+
 struct ReportReturn {
     std::string how;
     Place place;
@@ -82,6 +89,7 @@ struct ReportProcess {
     int64_t peak_bytes = 0;
     std::vector<ReportFunction> functions;  // by gross change, largest first
     std::map<std::string, LineSum> owners;
+    std::vector<ReportNative> native;  // largest first; of owners["[no python frame]"]
     std::vector<ReportReturn> returns;  // largest first
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
