@@ -77,7 +77,7 @@ static __always_inline int mt_on_exec(struct task_struct *task, mt_u32 old_tid)
     if (!bpf_probe_read_user(account->args, length, (void *)from))
         account->args_length = length;
     mt_recognize_interpreter(account, mm);
-    struct mt_record record = {.kind = MT_RECORD_OPENED, .account = id};
+    struct mt_record record = {.kind = MT_RECORD_LOOK, .account = id};
     bpf_ringbuf_output(&records, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
     return 0;
 }

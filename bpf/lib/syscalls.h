@@ -16,6 +16,8 @@ static __always_inline int mt_called_from_interpreter(const struct mt_python *py
     return return_address >= python->text_start && return_address < python->text_end;
 }
 
+#define MT_PROT_EXEC 4 /* uapi/asm-generic/mman-common.h */
+
 static __always_inline mt_u32 mt_call_of(mt_u32 number)
 {
     for (mt_u32 call = MT_CALL_BRK; call < MT_CALLS; call++)
@@ -38,6 +40,7 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     thread->call_length = arg1;
     thread->call_rss_pages = 0;
     thread->call_is_arena = 0;
+    thread->call_maps_code = 0;
     struct mm_struct *mm = (struct mm_struct *)account->mm;
     switch (call) {
     case MT_CALL_BRK:
@@ -48,6 +51,8 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
         thread->call_length = arg2 - arg1;
         break;
     case MT_CALL_MMAP:
+        thread->call_maps_code = account->python.state == MT_PYTHON_PENDING && arg2 & MT_PROT_EXEC;
+        /* fall through */
     case MT_CALL_MUNMAP:
         if (account->python.state == MT_PYTHON_READY && arg1 == account->python.arena_bytes)
             thread->call_is_arena = mt_called_from_interpreter(&account->python);
@@ -110,6 +115,10 @@ static __always_inline int mt_leave_call(mt_s64 result)
         return 0;
     switch (call) {
     case MT_CALL_MMAP:
+        if (thread->call_maps_code) {
+            struct mt_record record = {.kind = MT_RECORD_LOOK, .account = account};
+            bpf_ringbuf_output(&records, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+        }
         mt_count_call(thread, account, MT_KIND_MMAP);
         if (thread->call_is_arena)
             mt_count_call(thread, account, MT_KIND_ARENA_MMAP);

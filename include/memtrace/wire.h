@@ -266,7 +266,8 @@ struct mt_thread {
     mt_u8 call; /* enum mt_call */
     mt_u8 call_owner;
     mt_u8 call_is_arena;
-    mt_u8 zero[5];
+    mt_u8 call_maps_code;
+    mt_u8 zero[4];
 };
 
 /* Garbage collections of one generation, triggered at one place: the innermost frame's, with MT_OWNER_STACK. */
@@ -346,7 +347,7 @@ struct mt_line_site {
 enum mt_record_kind {
     MT_RECORD_STACK = 1,
     MT_RECORD_CODE = 2,
-    MT_RECORD_OPENED = 3, /* only mt_record: an account was opened by exec, look for its interpreter */
+    MT_RECORD_LOOK = 3, /* only mt_record: an account was opened by exec, or maps code: look for its interpreter */
     MT_RECORD_LINE = 4,
     MT_RECORD_IMPORT = 5,
     MT_RECORD_NATIVE = 6,

@@ -87,7 +87,7 @@ class PlacesTest(RootTest):
                             stdout=subprocess.PIPE, text=True)
         for word in ("ready\n", "ready\n", "done\n"):  # the program's, and then the file's
             self.assertEqual(tracer.stdout.readline(), word)
-            time.sleep(1)  # such an interpreter is looked for twice a second
+            time.sleep(0.1)  # the kernel tells when such an interpreter is mapped
             tracer.stdin.write("\n")
             tracer.stdin.flush()
         self.assertEqual(tracer.wait(timeout=60), 0)

@@ -22,6 +22,8 @@ constexpr size_t kMaxSourceRoots = 200;
 // Each holds two files open too. Beyond this, garbage collections are not counted.
 constexpr size_t kMaxProbes = 200;
 constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
+constexpr std::chrono::milliseconds kSearchEvery = 5ms;  // for an interpreter, in the second after code was mapped
+constexpr std::chrono::milliseconds kLaterSearchEvery = 500ms;
 constexpr auto kNamingEvery = 100ms;          // of native places: each time costs a child process
 constexpr auto kLastNaming = 2s;              // how long the report may wait for them
 // A charge may be on its way on another CPU while its account is being closed.
@@ -211,7 +213,9 @@ void Session::receive(std::span<const uint8_t> bytes) {
         }
         if (record.kind == MT_RECORD_IMPORT)
             good = add_import(bytes);
-        // MT_RECORD_OPENED only wakes us: look_at_new_accounts finds the account itself.
+        // A new account is found by look_at_new_accounts; this is one that perhaps has just loaded its interpreter.
+        if (auto search = searching_.find(record.account); record.kind == MT_RECORD_LOOK && search != searching_.end())
+            search->second = {Clock::now(), std::min(Clock::now() + kSearchEvery, search->second.next)};
     }
     if (!good)
         spdlog::warn("a malformed record from the kernel was passed over ({} so far)", ++malformed_records_);
@@ -253,7 +257,7 @@ void Session::look_at_new_accounts() {
 }
 
 // An executable that holds its interpreter has it from the start; one that loads libpython maps it a little later, a
-// host program that embeds Python perhaps much later.
+// host program that embeds Python perhaps much later. The kernel tells when it maps code.
 void Session::search_interpreters() {
     auto now = Clock::now();
     for (auto it = searching_.begin(); it != searching_.end();) {
@@ -276,7 +280,7 @@ void Session::search_interpreters() {
             it = searching_.erase(it);
             continue;
         }
-        search.next = now + (now - search.since < 1s ? 5ms : 500ms);
+        search.next = now + (now - search.since < 1s ? kSearchEvery : kLaterSearchEvery);
         ++it;
     }
 }
