@@ -65,7 +65,7 @@ class DoctorTest(RootTest):
         self.assertEqual(by_name["release"]["found"], os.uname().release)
         for name in ("BTF", "bpf system call", "BPF programs", "tracepoints", "ring buffers"):
             self.assertTrue(by_name[name]["ok"] and by_name[name]["required"], name)
-        for name in ("cheap RSS hook", "USDT probes", "task storage", "attach cookies"):
+        for name in ("cheap RSS hook", "USDT probes", "task storage", "attach cookies", "user registers"):
             self.assertFalse(by_name[name]["required"], name)
 
     def test_an_interpreter_with_all_probes(self):

@@ -180,6 +180,13 @@ Check check_cookies(bool loads) {
                                       "memtrace does without; Linux 5.15 and later have them"));
 }
 
+Check check_registers(bool loads) {
+    int probed = loads ? libbpf_probe_bpf_helper(BPF_PROG_TYPE_TRACEPOINT, BPF_FUNC_task_pt_regs, nullptr) : -EPERM;
+    return not_required(check_feature("user registers", probed, "bpf_task_pt_regs",
+                                      "this kernel does not give them to tracepoint programs",
+                                      "native functions are not named; Linux 5.15 and later have them"));
+}
+
 // The BPF programs see the host's process numbers. 0xeffffffc is its PID namespace (PROC_PID_INIT_INO,
 // linux/proc_ns.h).
 Check check_pid_namespace() {
@@ -226,7 +233,7 @@ std::vector<Check> check_kernel() {
     std::vector<Check> checks = check_needs(load_error);
     checks.insert(checks.begin(), check_release());
     for (const Check &check : {check_rss_source(access(kBtfPath, R_OK) == 0), check_task_storage(load_error == 0),
-                               check_cookies(load_error == 0), check_probes()})
+                               check_cookies(load_error == 0), check_registers(load_error == 0), check_probes()})
         checks.push_back(check);
     return checks;
 }

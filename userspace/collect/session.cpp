@@ -21,11 +21,11 @@ constexpr size_t kCollectAt = 64;
 constexpr size_t kMaxSourceRoots = 200;
 // Each holds two files open too. Beyond this, garbage collections are not counted.
 constexpr size_t kMaxProbes = 200;
-constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
+constexpr size_t kMaxImportEvents = 100'000;             // of a process; what comes after is left out
 constexpr std::chrono::milliseconds kSearchEvery = 5ms;  // for an interpreter, in the second after code was mapped
 constexpr std::chrono::milliseconds kLaterSearchEvery = 500ms;
-constexpr auto kNamingEvery = 100ms;          // of native places: each time costs a child process
-constexpr auto kLastNaming = 2s;              // how long the report may wait for them
+constexpr auto kNamingEvery = 100ms;  // of native places: each time costs a child process
+constexpr auto kLastNaming = 2s;      // how long the report may wait for them
 // A charge may be on its way on another CPU while its account is being closed.
 constexpr uint64_t kSettleNs = 50'000'000;
 

@@ -25,7 +25,7 @@ struct FoundPython {
     mt_python runtime{};                           // state is MT_PYTHON_READY or MT_PYTHON_UNSUPPORTED
     std::string refusal;                           // why it is MT_PYTHON_UNSUPPORTED
     std::string version_string() const;
-    // Whether it compiles code as it runs, in a process that has it at `where`. False too when it cannot, or has not begun.
+    // Whether it compiles code as it runs, in a process that has it at `where`. False too when it has not begun.
     bool jit_is_on(const mt_python &where, const RemoteMemory &memory) const;
     // Opens that very file, of this process or of a forked child that has not execed.
     std::string open_path(int pid) const;

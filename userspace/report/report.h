@@ -89,7 +89,7 @@ struct ReportProcess {
     int64_t peak_bytes = 0;
     std::vector<ReportFunction> functions;  // by gross change, largest first
     std::map<std::string, LineSum> owners;
-    std::vector<ReportNative> native;  // largest first; of owners["[no python frame]"]
+    std::vector<ReportNative> native;   // largest first; of owners["[no python frame]"]
     std::vector<ReportReturn> returns;  // largest first
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
