@@ -105,9 +105,9 @@ class RootTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        if os.environ.get("CI"):
+            return  # every test must run, and fails where it cannot
         reason = why_not_here()
-        if reason and os.environ.get("CI"):
-            raise AssertionError("under CI every root test must run: " + reason)
         if reason:
             raise unittest.SkipTest(reason)
 

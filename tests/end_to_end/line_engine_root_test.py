@@ -147,7 +147,7 @@ os.waitpid(pid, 0)
     def test_a_child_without_the_probe_is_left_to_the_stack_engine(self):
         without = self.path("python3.11")
         subprocess.run(["objcopy", "--remove-section", ".note.stapsdt", PYTHON, without], check=True)
-        child = self.write("child.py", "def f():\n    return bytearray(20 << 20)\nf()\n")
+        child = self.write("child.py", "def f():\n    return bytearray(20 << 20)\nimport time; time.sleep(0.5); f()\n")
         report = self.run_report(PYTHON, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)",
                                  without, child, options=LINE_ENGINE)
         self.assert_conserved(report)

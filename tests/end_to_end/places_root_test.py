@@ -87,7 +87,7 @@ class PlacesTest(RootTest):
                             stdout=subprocess.PIPE, text=True)
         for word in ("ready\n", "ready\n", "done\n"):  # the program's, and then the file's
             self.assertEqual(tracer.stdout.readline(), word)
-            time.sleep(0.1)  # the kernel tells when such an interpreter is mapped
+            time.sleep(0.3)  # the kernel tells when such an interpreter is mapped; to look at it takes a moment
             tracer.stdin.write("\n")
             tracer.stdin.flush()
         self.assertEqual(tracer.wait(timeout=60), 0)
@@ -111,7 +111,7 @@ class PlacesTest(RootTest):
         """Of three interpreters: each process has its own lines."""
         others = [path for path in (os.path.join(ROOT, "build", "pythons", name, "bin", "python")
                                     for name in ("pyenv-3.8", "pyenv-2.7")) if os.path.exists(path)]
-        file = self.write("grow.py", "import os, sys, subprocess\n\n\ndef f(n):\n    pass\n    memory = bytearray(8 << 20)\n"
+        file = self.write("grow.py", "import os, sys, subprocess, time\ntime.sleep(0.3)\n\ndef f(n):\n    pass\n    memory = bytearray(8 << 20)\n"
                           "    del memory\n\n\nif os.fork() == 0:\n    f(1)\n    os._exit(0)\nos.wait()\nf(2)\n"
                           "if sys.argv[1:]:\n    subprocess.check_call([sys.argv[1], __file__] + sys.argv[2:])\n")
         report = self.run_report(PYTHON, file, *others, PYTHON)
