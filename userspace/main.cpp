@@ -22,6 +22,8 @@ int main(int argc, char **argv) {
         switch (options->command) {
             case memtrace::Command::kRun:
                 return memtrace::run_command(*options);
+            case memtrace::Command::kExplain:
+                return memtrace::run_explain(*options);
             case memtrace::Command::kDoctor:
                 return memtrace::run_doctor(*options);
             case memtrace::Command::kAttach:

@@ -193,6 +193,16 @@ int run_command(const Options &options) {
     return exit_as(wait_status);
 }
 
+int run_explain(const Options &options) {
+    int pid = options.pids[0];
+    require_process(pid);
+    Output output(options.output, STDOUT_FILENO);
+    Explanation explanation = explain(pid, require_python(pid));
+    output.write(options.format == Format::kJson ? render_explanation_json(explanation)
+                                                 : render_explanation_table(explanation));
+    return 0;
+}
+
 int run_doctor(const Options &options) {
     Output output("", STDOUT_FILENO);
     Diagnosis diagnosis = diagnose_host();

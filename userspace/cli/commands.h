@@ -8,6 +8,7 @@ namespace memtrace {
 
 int run_attach(const Options &options);
 int run_command(const Options &options);
+int run_explain(const Options &options);
 int run_doctor(const Options &options);
 
 }  // namespace memtrace

@@ -22,6 +22,7 @@ constexpr const char *kDescription =
     "the resident set grow, which line gave memory back, and by which call.\n\n"
     "  sudo memtrace -p PID              attach to a process; report when you press Ctrl-C\n"
     "  sudo memtrace run -- python3 X    trace a program from its first instruction\n"
+    "       memtrace explain -p PID      where the memory of a process is, as of now\n"
     "       memtrace doctor -p PID       what this kernel, this user and this interpreter allow\n";
 
 void add_format_option(CLI::App &app, std::string &format) {
@@ -113,6 +114,16 @@ std::optional<Options> parse_options(int argc, char **argv) {
     run->add_option("--rss-source", rss_source, "As for memtrace itself.")
         ->check(CLI::IsMember({"auto", "btf", "classic"}));
 
+    CLI::App *explain = app.add_subcommand("explain",
+                                           "memtrace explain -p PID\n"
+                                           "Say where the memory of a process is, as of now: what is in use, and what "
+                                           "the interpreter keeps. Reads it from outside, without BPF.");
+    explain->set_help_flag("-h,--help", "Print this help and exit.");
+    int explained = 0;
+    explain->add_option("-p,--pid", explained, "The process to look into.")->check(CLI::PositiveNumber);
+    explain->add_option("-o,--output", options.output, "Write the report to this file.");
+    add_format_option(*explain, format);
+
     CLI::App *doctor = app.add_subcommand("doctor",
                                           "memtrace doctor [-p PID]\n"
                                           "Say what this kernel, this user and the interpreter of a process allow, "
@@ -153,6 +164,15 @@ std::optional<Options> parse_options(int argc, char **argv) {
             fail_usage("memtrace doctor takes only -p and --format, after its name; see memtrace doctor --help");
         if (patient)
             options.pids = {patient};
+        return options;
+    }
+    if (explain->parsed()) {
+        options.command = Command::kExplain;
+        if (dashes || !app.parse_order().empty() || run->parsed())
+            fail_usage("memtrace explain takes only -p, -o and --format, after its name; see memtrace explain --help");
+        if (!explained)
+            fail_usage("name the process to look into: memtrace explain -p PID");
+        options.pids = {explained};
         return options;
     }
     if (run->parsed()) {

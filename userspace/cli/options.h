@@ -12,12 +12,12 @@
 
 namespace memtrace {
 
-enum class Command { kAttach, kRun, kDoctor };
+enum class Command { kAttach, kRun, kExplain, kDoctor };
 enum class Format { kTable, kJson };
 
 struct Options {
     Command command = Command::kAttach;
-    std::vector<int> pids;             // kAttach; kDoctor: one at most
+    std::vector<int> pids;             // kAttach; kExplain: one; kDoctor: one at most
     std::optional<double> duration_s;  // kAttach
     std::vector<std::string> argv;     // kRun
     bool children = true;

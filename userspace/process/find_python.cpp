@@ -149,6 +149,18 @@ std::string find_in_path(const std::string &command) {
     return command;
 }
 
+// The file that is mapped. Who has no privileges may open it by its name only, if that still is it.
+std::optional<ElfImage> open_image(int pid, const Mapping &mapping) {
+    if (auto image = read_elf_image(mapping.map_file(pid), kSymbols))
+        return image;
+    std::string path = fmt::format("/proc/{}/root{}", pid, mapping.path);
+    struct stat status;
+    if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != mapping.inode ||
+        (uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev)) != mapping.device)
+        return std::nullopt;
+    return read_elf_image(path, kSymbols);
+}
+
 }  // namespace
 
 std::string FoundPython::version_string() const {
@@ -173,7 +185,7 @@ std::optional<FoundPython> find_python(int pid) {
         if (!mapping.inode || mapping.offset != 0 || !executable.contains(mapping.inode) ||
             !seen.insert(mapping.inode).second)
             continue;
-        auto image = read_elf_image(mapping.map_file(pid), kSymbols);
+        auto image = open_image(pid, mapping);
         if (!image)
             continue;
         uint64_t bias = image->position_independent ? mapping.start - image->first_address : 0;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "collect/session.h"
+#include "explain/explain.h"
 #include "report/diagnosis.h"
 #include "report/report.h"
 
@@ -20,11 +21,18 @@ std::string render_json(const Report &report);
 std::string render_doctor_table(const Diagnosis &diagnosis);
 std::string render_doctor_json(const Diagnosis &diagnosis);
 
+// What memtrace explain found: for people, and as docs/explain.schema.json describes it.
+std::string render_explanation_table(const Explanation &explanation);
+std::string render_explanation_json(const Explanation &explanation);
+
 // One line, without its end.
 std::string render_status(const Progress &progress);
 
 // A target's text without what a terminal would obey.
 std::string printable(const std::string &text);
+
+// A command line, cut when it is long.
+std::string join_command(const std::vector<std::string> &words);
 
 // "-7.63 MiB"; two decimals, as memory_profiler prints.
 std::string render_mib(int64_t bytes);

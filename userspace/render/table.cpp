@@ -25,15 +25,6 @@ double seconds(uint64_t ns) {
     return static_cast<double>(ns) / 1e9;
 }
 
-std::string join_command(const std::vector<std::string> &words) {
-    std::string text;
-    for (const std::string &word : words)
-        text += (text.empty() ? "" : " ") + printable(word);
-    if (text.size() > 100)
-        text = text.substr(0, 97) + "...";
-    return text.empty() ? "?" : text;
-}
-
 std::string describe_native(const Place &place) {
     std::string module = place.file.substr(place.file.rfind('/') + 1);
     return printable(place.function.empty() ? module : fmt::format("{}  {}", module, place.function));
@@ -296,6 +287,15 @@ std::string render_mib(int64_t bytes) {
     if (std::abs(mib) < 0.005)
         mib = 0;  // and not "-0.00"
     return fmt::format("{:.2f} MiB", mib);
+}
+
+std::string join_command(const std::vector<std::string> &words) {
+    std::string text;
+    for (const std::string &word : words)
+        text += (text.empty() ? "" : " ") + printable(word);
+    if (text.size() > 100)
+        text = text.substr(0, 97) + "...";
+    return text.empty() ? "?" : text;
 }
 
 std::string render_table(const Report &report, bool all_functions) {

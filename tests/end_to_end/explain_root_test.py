@@ -1,0 +1,160 @@
+# memtrace explain reads the allocators of a process from outside: what it says is what they say of themselves.
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import jsonschema
+
+from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, interpreters, resident_bytes
+
+# Objects of all sizes, a part of them freed, and then nothing that allocates: the figures stand still.
+STANDS_STILL = """
+import signal, sys
+keep = [bytes(33 + i % 480) for i in range(300000)]
+del keep[::3], keep[100000:150000]
+stats, wait = sys._debugmallocstats, signal.pause
+stats()
+wait()
+"""
+# Few objects alive in each of many arenas.
+PINNED = """
+import signal
+keep = [bytes(200) for i in range(400000)]
+keep = keep[::2000]
+print(len(keep), flush=True)
+signal.pause()
+"""
+
+
+def own_figures(text):
+    """What sys._debugmallocstats() printed: of each block size, and in all."""
+    number = r"([\d,]+)"
+    classes = {int(size): tuple(map(int, (pools, live, free))) for size, pools, live, free in
+               re.findall(r"^\s*\d+\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s*$", text, re.M)}
+
+    def figure(pattern):
+        return int(re.search(pattern, text).group(1).replace(",", ""))
+
+    return {
+        "classes": classes,
+        "arenas": figure(r"# arenas allocated current\s+=\s+" + number),
+        "arena_bytes": figure(r"arenas \* " + number + " bytes/arena"),
+        "live_bytes": figure(r"# bytes in allocated blocks\s+=\s+" + number),
+        "free_block_bytes": figure(r"# bytes in available blocks\s+=\s+" + number),
+        "free_pools": figure(r"(?m)^" + number + r" unused pools \*"),
+        "pool_header_bytes": figure(r"# bytes lost to pool headers\s+=\s+" + number),
+        "quantization_bytes": figure(r"# bytes lost to quantization\s+=\s+" + number),
+    }
+
+
+class ExplainTest(RootTest):
+    def explain(self, pid):
+        found = json.loads(self.memtrace("explain", "-p", str(pid), "--format", "json").stdout)
+        with open(os.path.join(ROOT, "docs", "explain.schema.json")) as file:
+            jsonschema.validate(found, json.load(file))
+        self.assertEqual(sum(layer["resident_bytes"] for layer in found["layers"]), found["rss_bytes"])
+        return found
+
+    def standing_still(self, interpreter):
+        """A process of this interpreter, and what it says of its allocator."""
+        path = self.path("stats")
+        with open(path, "w") as file:
+            target = self.start(*interpreter.command(self.write("still.py", STANDS_STILL)), stderr=file)
+        deadline = time.monotonic() + 60
+        text = ""
+        while not re.search(r"^\s*Total .*\n[^$]*", text, re.M) or "sleeping" not in self.state(target.pid):
+            self.assertLess(time.monotonic(), deadline, text)
+            time.sleep(0.05)
+            with open(path) as file:
+                text = file.read()
+        time.sleep(0.2)
+        with open(path) as file:
+            return target, own_figures(file.read())
+
+    def state(self, pid):
+        with open(f"/proc/{pid}/status") as file:
+            return re.search(r"State:.*", file.read()).group(0)
+
+    def test_pymalloc_is_what_the_interpreter_says(self):
+        """Every size class, and every sum, on all interpreters that say."""
+        compared = 0
+        for interpreter in interpreters():
+            if interpreter.version == "2.7" or interpreter.free_threaded:
+                continue
+            with self.subTest(interpreter=interpreter.name):
+                target, own = self.standing_still(interpreter)
+                pymalloc = self.explain(target.pid)["pymalloc"]
+                ours = {row["block_bytes"]: (row["pools"], row["live_blocks"], row["free_blocks"])
+                        for row in pymalloc["classes"]}
+                self.assertEqual(ours, own["classes"])
+                self.assertEqual(len(pymalloc["arenas"]), own["arenas"])
+                for key in ("arena_bytes", "live_bytes", "free_block_bytes", "free_pools", "pool_header_bytes",
+                            "quantization_bytes"):
+                    self.assertEqual(pymalloc[key], own[key], key)
+                self.assertEqual(pymalloc["torn_pools"] + pymalloc["absent_pools"], 0)
+                compared += len(own["classes"])
+        self.assertGreaterEqual(compared, 3 * 25)
+        print(f"{compared} size classes compared, 0 differ", file=sys.stderr)
+
+    def test_layers_are_all_of_the_resident_set(self):
+        target = self.start_python(PINNED)
+        before = resident_bytes(target.pid)
+        found = self.explain(target.pid)
+        self.assertEqual(found["rss_bytes"], before)
+        self.assertEqual(resident_bytes(target.pid), before, "reading has brought pages in")
+        layers = {layer["owner"]: layer["resident_bytes"] for layer in found["layers"]}
+        arenas = sum(arena["resident_bytes"] for arena in found["pymalloc"]["arenas"])
+        self.assertEqual(sum(size for owner, size in layers.items() if owner.startswith("pymalloc")), arenas)
+        for owner, size in layers.items():
+            self.assertGreaterEqual(size, 0, owner)
+
+    def test_pinned_arenas_are_seen(self):
+        target = self.start_python(PINNED)
+        arenas = self.explain(target.pid)["pymalloc"]["arenas"]
+        nearly_empty = [arena for arena in arenas if arena["live_blocks"] and arena["live_bytes"] < 20000]
+        self.assertGreater(len(nearly_empty), 80)
+        table = self.memtrace("explain", "-p", str(target.pid)).stdout
+        self.assertRegex(table, r"\d+ arenas of 1\.00 MiB each")
+        self.assertIn("below 1 %", table)
+
+    def test_another_allocator_is_no_pymalloc(self):
+        target = self.start_python(PINNED, env={**os.environ, "PYTHONMALLOC": "malloc"})
+        found = self.explain(target.pid)
+        self.assertIsNone(found["pymalloc"])
+        self.assertIn("uses another one", self.memtrace("explain", "-p", str(target.pid)).stdout)
+
+    def test_a_busy_process_is_read_without_harm(self):
+        """Whatever it changes meanwhile: no crash, no hang; what contradicts itself is counted, and printed."""
+        target = self.start_python("print('ready', flush=True)\nwhile True:\n"
+                                   "    keep = [bytes(i % 500) for i in range(200000)]\n    del keep[::2]\n")
+        consistent = 0
+        for _ in range(50):
+            found = self.explain(target.pid)
+            consistent += found["pymalloc"] is not None and found["pymalloc"]["torn_pools"] == 0
+        self.assertIsNone(target.poll())
+        print(f"{consistent} of 50 snapshots of a busy process without a contradiction", file=sys.stderr)
+        self.assertGreater(consistent, 0)
+
+    def test_without_privileges(self):
+        """A process of one's own needs none."""
+        memtrace = self.memtrace_for_all()
+        os.chmod(self.write("target.py", PINNED), 0o644)
+        target = self.start(*NOBODY, PYTHON, self.path("target.py"), stdout=subprocess.PIPE, text=True)
+        target.stdout.readline()
+        text = subprocess.run([*NOBODY, memtrace, "explain", "-p", str(target.pid)], capture_output=True, text=True,
+                              check=True).stdout
+        self.assertRegex(text, r"\d+ arenas of 1\.00 MiB each")
+        other = self.start_python(PINNED)
+        refused = subprocess.run([*NOBODY, memtrace, "explain", "-p", str(other.pid)], capture_output=True, text=True)
+        self.assertEqual(refused.returncode, 125)
+        self.assertIn("Permission denied", refused.stderr)
+
+    def test_bad_input(self):
+        for args, says in ((("explain",), "name the process"), (("explain", "-p", "0"), "not in range"),
+                           (("explain", "-p", str(os.getpid()), "--", "x"), "takes only")):
+            done = subprocess.run([MEMTRACE, *args], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(says, done.stderr)

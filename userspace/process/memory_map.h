@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What /proc/PID/smaps says: each mapping, and how much of it is in memory.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "process/proc_files.h"
+
+namespace memtrace {
+
+struct MappedMemory {
+    Mapping mapping;
+    int64_t rss_bytes = 0;
+    int64_t anonymous_bytes = 0;  // of rss_bytes: private to processes, a file's changed pages among them
+    int64_t lazy_free_bytes = 0;  // of anonymous_bytes: given up by MADV_FREE, and not yet taken
+    int64_t swap_bytes = 0;
+};
+
+// Null when the process has gone or is not ours to look at (errno says which). Takes the kernel a millisecond for some
+// 10 MiB; a process that moves meanwhile may show a page twice, or not at all.
+std::optional<std::vector<MappedMemory>> read_memory_map(int pid);
+// Pure: the text of an smaps file.
+std::vector<MappedMemory> parse_memory_map(const std::string &text);
+
+}  // namespace memtrace

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "render/render.h"
+
+namespace memtrace {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+// What each layer is, to somebody who never heard of an arena.
+const char *describe(const std::string &owner) {
+    static constexpr std::pair<std::string_view, const char *> kWords[] = {
+        {"pymalloc_live", "small Python objects in use"},
+        {"pymalloc_free_blocks", "free room between small Python objects"},
+        {"pymalloc_free_pools", "free room for small Python objects of any size"},
+        {"pymalloc_headers", "the small-object allocator's own records"},
+        {"c_heap", "the C heap: larger Python objects, extension modules"},
+        {"anonymous", "other private memory: large objects, thread stacks and heaps"},
+        {"file_mappings", "programs, libraries and other files, shared with the page cache"},
+        {"file_private", "pages of files that the process has changed"},
+        {"shared_memory", "memory shared between processes"},
+        {"stack", "the main thread's stack"},
+    };
+    for (auto [name, words] : kWords)
+        if (owner == name)
+            return words;
+    return "";
+}
+
+// Arenas by how full they are.
+struct Occupancy {
+    const char *title;
+    double below;  // share of live bytes
+    uint64_t arenas = 0;
+    uint64_t live_blocks = 0;
+    uint64_t live_bytes = 0;
+    uint64_t resident_bytes = 0;
+};
+
+std::array<Occupancy, 5> sort_arenas(const PymallocSnapshot &pymalloc) {
+    std::array<Occupancy, 5> rows{{{"empty", 0, 0, 0, 0, 0},
+                                   {"below 1 %", 0.01, 0, 0, 0, 0},
+                                   {"below 10 %", 0.1, 0, 0, 0, 0},
+                                   {"below 50 %", 0.5, 0, 0, 0, 0},
+                                   {"50 % and more", 2, 0, 0, 0, 0}}};
+    for (const Arena &arena : pymalloc.arenas) {
+        double share = static_cast<double>(arena.live_bytes) / pymalloc.place.arena_bytes;
+        auto row = std::find_if(rows.begin(), rows.end(), [&](const Occupancy &candidate) {
+            return candidate.below > 0 ? share < candidate.below : arena.live_blocks == 0;
+        });
+        row->arenas++;
+        row->live_blocks += arena.live_blocks;
+        row->live_bytes += arena.live_bytes;
+        row->resident_bytes += arena.resident_bytes;
+    }
+    return rows;
+}
+
+void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
+    auto mib = [](uint64_t bytes) { return render_mib(static_cast<int64_t>(bytes)); };
+    out += fmt::format("\n{} arenas of {} each, by how much of them is in use\n", pymalloc.arenas.size(),
+                       mib(pymalloc.place.arena_bytes));
+    out += "  Arenas  Live blocks    Live bytes      Resident   In use\n";
+    for (const Occupancy &row : sort_arenas(pymalloc))
+        if (row.arenas)
+            out += fmt::format("{:>8}{:>13}{:>14}{:>14}   {}\n", row.arenas, row.live_blocks, mib(row.live_bytes),
+                               mib(row.resident_bytes), row.title);
+    if (pymalloc.torn_pools)
+        out +=
+            fmt::format("{} pools changed each time they were read: they are counted as free.\n", pymalloc.torn_pools);
+    if (pymalloc.absent_pools)
+        out += fmt::format("{} pools are swapped out, and were left there.\n", pymalloc.absent_pools);
+}
+
+json render_pymalloc(const PymallocSnapshot &pymalloc) {
+    json classes = json::array(), arenas = json::array();
+    for (const SizeClass &c : pymalloc.classes)
+        if (c.pools)
+            classes.push_back({{"block_bytes", c.block_bytes},
+                               {"pools", c.pools},
+                               {"live_blocks", c.live_blocks},
+                               {"free_blocks", c.free_blocks}});
+    for (const Arena &arena : pymalloc.arenas)
+        arenas.push_back({{"address", arena.address},
+                          {"pools", arena.pools},
+                          {"used_pools", arena.used_pools},
+                          {"live_blocks", arena.live_blocks},
+                          {"live_bytes", arena.live_bytes},
+                          {"resident_bytes", arena.resident_bytes}});
+    return {{"arena_bytes", pymalloc.place.arena_bytes},
+            {"pool_bytes", pymalloc.place.pool_bytes},
+            {"alignment_bytes", pymalloc.place.alignment},
+            {"live_bytes", pymalloc.live_bytes()},
+            {"free_block_bytes", pymalloc.free_block_bytes()},
+            {"free_pools", pymalloc.free_pools()},
+            {"pool_header_bytes", pymalloc.pool_header_bytes()},
+            {"quantization_bytes", pymalloc.quantization_bytes()},
+            {"torn_pools", pymalloc.torn_pools},
+            {"absent_pools", pymalloc.absent_pools},
+            {"classes", classes},
+            {"arenas", arenas}};
+}
+
+}  // namespace
+
+std::string render_explanation_table(const Explanation &explanation) {
+    std::string out = fmt::format("process {}: {} | CPython {}{} | read in {:.0f} ms\n", explanation.pid,
+                                  join_command(explanation.identity.cmdline), explanation.python.version_string(),
+                                  explanation.python.free_threaded ? " free-threaded" : "",
+                                  static_cast<double>(explanation.duration_ns) / 1e6);
+    out += fmt::format("\nRSS is {}, of which\n", render_mib(explanation.rss_bytes));
+    for (const Layer &layer : explanation.layers)
+        out += fmt::format("{:>14}   {}\n", render_mib(layer.resident_bytes), describe(layer.owner));
+    if (explanation.pymalloc)
+        render_pymalloc(out, *explanation.pymalloc);
+    else
+        out += "\nThe allocator of small objects was not found: the process uses another one.\n";
+    return out;
+}
+
+std::string render_explanation_json(const Explanation &explanation) {
+    json layers = json::array();
+    for (const Layer &layer : explanation.layers)
+        layers.push_back({{"owner", layer.owner}, {"resident_bytes", layer.resident_bytes}});
+    json root = {
+        {"schema", "memtrace.explain/1"},
+        {"pid", explanation.pid},
+        {"cmdline", explanation.identity.cmdline},
+        {"python",
+         {{"version", explanation.python.version_string()}, {"free_threaded", explanation.python.free_threaded}}},
+        {"duration_ns", explanation.duration_ns},
+        {"rss_bytes", explanation.rss_bytes},
+        {"layers", layers},
+        {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()}};
+    return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace memtrace

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshots/pymalloc.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <functional>
+#include <set>
+
+namespace memtrace {
+
+namespace {
+
+constexpr uint64_t kMaxDataBytes = 64 << 20;  // of the interpreter's data that is looked through
+constexpr uint32_t kMaxArenaSlots = 1 << 22;  // 1 TiB in arenas of 256 KiB
+constexpr uint32_t kMaxArenaBytes = 2 << 20;  // with huge pages, 3.15
+constexpr uint32_t kPoolHeaderBytes = 48;     // sizeof(struct pool_header), rounded up: 2.7 to 3.15
+constexpr uint32_t kStatePointers = 64;  // of usedpools; struct _obmalloc_state goes on with arenas, 3.12 and later
+constexpr int kReads = 4;                // of a pool that contradicts itself
+constexpr int kMaxGuesses = 1'000'000;   // at where something is, each a read of the process
+
+// struct pool_header, Objects/obmalloc.c; the same from 2.7 to 3.15.
+struct PoolHeader {
+    uint32_t live_blocks;  // ref.count
+    uint32_t zero;
+    uint64_t free_block;
+    uint64_t next_pool;
+    uint64_t previous_pool;
+    uint32_t arena;  // arenaindex
+    uint32_t size_class;
+    uint32_t next_offset;  // of the first block that was never used
+    uint32_t last_offset;  // maxnextoffset
+};
+static_assert(sizeof(PoolHeader) == kPoolHeaderBytes);
+
+// struct arena_object; the same from 2.7 to 3.15.
+struct ArenaObject {
+    uint64_t address;
+    uint64_t next_pool;  // pool_address: the first that was never used
+    uint32_t free_pools;
+    uint32_t pools;
+    uint64_t freed_pools;
+    uint64_t next_arena;
+    uint64_t previous_arena;
+};
+static_assert(sizeof(ArenaObject) == 48);
+
+bool is_page_aligned(uint64_t address) {
+    return address >= 4096 && address % 4096 == 0;
+}
+
+// Reads that a guess needs; the data are the process's, which may invite to any number of them.
+class Guesses {
+  public:
+    explicit Guesses(const ResidentMemory &memory) : memory_(memory) {}
+
+    template <typename T>
+    std::optional<T> read(uint64_t address) {
+        return left_-- > 0 ? memory_.read_value<T>(address) : std::nullopt;
+    }
+    const ResidentMemory &memory() const {
+        return memory_;
+    }
+
+  private:
+    const ResidentMemory &memory_;
+    int left_ = kMaxGuesses;
+};
+
+// One stretch of the interpreter's data, copied.
+struct Data {
+    uint64_t start;
+    std::vector<uint64_t> words;
+};
+
+// Pages that are not in memory are taken for 0.
+std::vector<Data> copy_data(const ResidentMemory &memory, std::span<const AddressRange> ranges) {
+    std::vector<Data> all;
+    auto page = static_cast<uint64_t>(getpagesize());
+    uint64_t left = kMaxDataBytes;
+    for (const AddressRange &range : ranges) {
+        uint64_t size = std::min(range.end - range.start, left) / page * page;
+        left -= size;
+        auto present = memory.present(range.start, range.start + size);
+        if (!present)
+            continue;
+        Data data{range.start, std::vector<uint64_t>(size / sizeof(uint64_t))};
+        for (uint64_t i = 0; i < present->size(); i++)
+            if ((*present)[i])
+                memory.read(range.start + i * page, &data.words[i * page / sizeof(uint64_t)], page);
+        all.push_back(std::move(data));
+    }
+    return all;
+}
+
+uint32_t block_bytes(uint32_t size_class, uint32_t alignment) {
+    return (size_class + 1) * alignment;
+}
+
+struct UsedPool {
+    uint64_t address;
+    uint32_t arena;  // index in arenas
+};
+
+// Whether the pair at `at` may be that of a size class: empty, or with pools.
+bool may_be_class(uint64_t at, uint64_t first, uint64_t last) {
+    return (first == at - 16 && last == at - 16) || (is_page_aligned(first) && is_page_aligned(last));
+}
+
+// usedpools at `words`, address `at`, if what its pools say agrees. Gives the pools that it found in use.
+std::optional<PymallocPlace> confirm_used_pools(Guesses &memory, uint64_t at, const uint64_t *words, uint32_t classes,
+                                                std::vector<UsedPool> &pools) {
+    PymallocPlace place;
+    place.used_pools = at;
+    place.alignment = 512 / classes;
+    pools.clear();
+    for (uint32_t i = 0; i < classes; i++) {
+        uint64_t self = at + 16 * i - 16, first = words[2 * i], last = words[2 * i + 1];
+        if (first == self && last == self)
+            continue;
+        auto front = memory.read<PoolHeader>(first), back = memory.read<PoolHeader>(last);
+        if (!front || !back || front->previous_pool != self || back->next_pool != self || front->size_class != i ||
+            back->size_class != i)
+            return std::nullopt;
+        // POOL_SIZE, which the last offset that fits a block gives away.
+        uint32_t size = front->last_offset + block_bytes(i, place.alignment);
+        if ((size != 4096 && size != 16384) || (place.pool_bytes && size != place.pool_bytes) || first % size)
+            return std::nullopt;
+        place.pool_bytes = size;
+        pools.push_back({first, front->arena});
+    }
+    if (pools.empty())
+        return std::nullopt;
+    return place;
+}
+
+bool is_arena(const ArenaObject &arena, uint32_t pool_bytes) {
+    return is_page_aligned(arena.address) && arena.address >> 57 == 0 && arena.pools &&
+           arena.pools <= kMaxArenaBytes / pool_bytes && arena.free_pools <= arena.pools &&
+           arena.next_pool >= arena.address && arena.next_pool - arena.address <= kMaxArenaBytes;
+}
+
+// Whether each of these pools lies in the arena that it names. Gives the arenas' size.
+uint32_t confirm_arenas(Guesses &memory, uint64_t arenas, uint32_t pool_bytes, const std::vector<UsedPool> &pools) {
+    uint32_t arena_bytes = 0;
+    for (auto [pool, index] : pools) {
+        auto arena = memory.read<ArenaObject>(arenas + uint64_t{index} * sizeof(ArenaObject));
+        if (!arena || !is_arena(*arena, pool_bytes))
+            return 0;
+        // An arena that does not begin on a pool's boundary has room for one less.
+        uint32_t size = (arena->pools + (arena->address % pool_bytes != 0)) * pool_bytes;
+        if (pool < arena->address || pool >= arena->address + size || (arena_bytes && size != arena_bytes))
+            return 0;
+        arena_bytes = size;
+    }
+    return arena_bytes;
+}
+
+// The array doubles from 16. Before 3.12 its length cannot be told from its neighbours, so: as far as its entries are
+// empty, or arenas whose first pool has their number.
+uint32_t count_arena_slots(const ResidentMemory &memory, const PymallocPlace &place) {
+    uint32_t slots = 0;
+    for (uint32_t length = 16; length <= kMaxArenaSlots; length *= 2) {
+        std::vector<ArenaObject> entries(length - slots);
+        if (!memory.read(place.arenas + uint64_t{slots} * sizeof(ArenaObject), entries.data(),
+                         entries.size() * sizeof(ArenaObject)))
+            break;
+        bool good = true, any = false;
+        for (uint32_t i = 0; good && i < entries.size(); i++) {
+            const ArenaObject &arena = entries[i];
+            if (!arena.address)
+                continue;
+            any = true;
+            uint64_t first = (arena.address + place.pool_bytes - 1) / place.pool_bytes * place.pool_bytes;
+            good = is_arena(arena, place.pool_bytes);
+            if (good && arena.next_pool > first) {
+                auto header = memory.read_value<PoolHeader>(first);
+                good = header && header->arena == slots + i;
+            }
+        }
+        if (!good)
+            break;
+        slots = length;
+        // What follows an array that is not full is not part of it.
+        if (!any && length > 16)
+            break;
+    }
+    return slots;
+}
+
+bool find_arenas(Guesses &memory, const std::vector<Data> &all, const uint64_t *words, size_t left,
+                 const std::vector<UsedPool> &pools, PymallocPlace &place) {
+    auto confirm = [&](uint64_t arenas) {
+        place.arenas = arenas;
+        return (place.arena_bytes = confirm_arenas(memory, arenas, place.pool_bytes, pools)) != 0;
+    };
+    // struct _obmalloc_state, 3.12 and later: usedpools, arenas, maxarenas.
+    if (left > kStatePointers + 1 && words[kStatePointers] % 8 == 0 && confirm(words[kStatePointers])) {
+        place.arena_slots = std::min(static_cast<uint32_t>(words[kStatePointers + 1]), kMaxArenaSlots);
+        return true;
+    }
+    for (const Data &data : all) {
+        for (uint64_t word : data.words) {
+            if (word < 4096 || word % 16 || word >> 47 || !confirm(word))
+                continue;
+            place.arena_slots = count_arena_slots(memory.memory(), place);
+            if (place.arena_slots)
+                return true;
+        }
+    }
+    return false;
+}
+
+// Whether the parts of a pool agree. `bytes` are a copy of it, perhaps without its end.
+bool is_whole(std::span<const uint8_t> bytes, uint64_t address, const PymallocPlace &place, const PoolHeader &header) {
+    if (header.size_class >= place.classes())
+        return false;
+    uint32_t size = block_bytes(header.size_class, place.alignment);
+    if (header.next_offset < kPoolHeaderBytes || (header.next_offset - kPoolHeaderBytes) % size ||
+        header.next_offset > place.pool_bytes || header.last_offset != place.pool_bytes - size)
+        return false;
+    uint64_t carved = (header.next_offset - kPoolHeaderBytes) / size;
+    if (header.live_blocks > carved)
+        return false;
+    // The chain of freed blocks: each holds the next one's address. 0 ends it.
+    uint64_t freed = 0;
+    for (uint64_t block = header.free_block; block; freed++) {
+        uint64_t at = block - address;
+        if (at < kPoolHeaderBytes || at + sizeof(block) > bytes.size() || (at - kPoolHeaderBytes) % size ||
+            freed > carved)
+            return false;
+        std::memcpy(&block, bytes.data() + at, sizeof(block));
+    }
+    return freed + header.live_blocks == carved;
+}
+
+class ArenaReader {
+  public:
+    ArenaReader(const ResidentMemory &memory, PymallocSnapshot &snapshot)
+        : memory_(memory), snapshot_(snapshot), image_(snapshot.place.arena_bytes) {}
+
+    void read(const ArenaObject &object) {
+        const PymallocPlace &place = snapshot_.place;
+        if (!is_arena(object, place.pool_bytes) || overlaps(object.address))
+            return;
+        starts_.insert(object.address);
+        auto present = memory_.present(object.address, object.address + place.arena_bytes);
+        if (!present)
+            return;
+        present_ = std::move(*present);
+        Arena arena{.address = object.address, .pools = object.pools};
+        arena.resident_bytes = static_cast<uint64_t>(std::count(present_.begin(), present_.end(), true)) * page_;
+        copy(arena);
+        uint64_t first = (object.address + place.pool_bytes - 1) / place.pool_bytes * place.pool_bytes;
+        in_used_pools_ = 0;
+        for (uint64_t pool = first;
+             pool < object.next_pool && pool + place.pool_bytes <= object.address + place.arena_bytes;
+             pool += place.pool_bytes)
+            read_pool(pool, arena);
+        snapshot_.resident.free_pools += arena.resident_bytes - in_used_pools_;
+        snapshot_.arenas.push_back(arena);
+    }
+
+  private:
+    // No honest process has two arenas in one place, and no other shall make us read one for ever.
+    bool overlaps(uint64_t start) const {
+        auto next = starts_.lower_bound(start);
+        uint64_t size = snapshot_.place.arena_bytes;
+        return (next != starts_.end() && *next - start < size) ||
+               (next != starts_.begin() && start - *std::prev(next) < size);
+    }
+
+    // The pages in memory that follow one another from this one on.
+    size_t count_present(size_t page) const {
+        auto begin = present_.begin() + static_cast<ptrdiff_t>(page);
+        return static_cast<size_t>(std::find(begin, present_.end(), false) - begin);
+    }
+
+    // Its pages, as many at once as there are in a row.
+    void copy(const Arena &arena) {
+        for (size_t page = 0; page < present_.size(); page++) {
+            size_t count = count_present(page);
+            if (count && !memory_.read(arena.address + page * page_, &image_[page * page_], count * page_))
+                std::fill_n(present_.begin() + static_cast<ptrdiff_t>(page), count, false);  // given back meanwhile
+            page += count;
+        }
+    }
+
+    void read_pool(uint64_t pool, Arena &arena) {
+        size_t at = pool - arena.address;
+        size_t size = std::min<size_t>(count_present(at / page_) * page_, snapshot_.place.pool_bytes);
+        uint8_t *bytes = &image_[at];
+        if (!size) {
+            snapshot_.absent_pools++;
+            return;
+        }
+        PoolHeader header{};
+        bool whole = false;
+        for (int attempt = 0; attempt < kReads && !whole; attempt++) {
+            if (attempt && !memory_.read(pool, bytes, size))
+                break;
+            std::memcpy(&header, bytes, sizeof(header));
+            if (!header.live_blocks)
+                return;  // a free pool
+            whole = is_whole({bytes, size}, pool, snapshot_.place, header);
+        }
+        if (!whole) {
+            snapshot_.torn_pools++;
+            return;
+        }
+        SizeClass &sizes = snapshot_.classes[header.size_class];
+        uint32_t capacity = (snapshot_.place.pool_bytes - kPoolHeaderBytes) / sizes.block_bytes;
+        sizes.pools++;
+        sizes.live_blocks += header.live_blocks;
+        sizes.free_blocks += capacity - header.live_blocks;
+        arena.used_pools++;
+        arena.live_blocks += header.live_blocks;
+        arena.live_bytes += uint64_t{header.live_blocks} * sizes.block_bytes;
+        uint64_t blocks = size - kPoolHeaderBytes;
+        uint64_t live = std::min(blocks, uint64_t{header.live_blocks} * sizes.block_bytes);
+        snapshot_.resident.live += live;
+        snapshot_.resident.free_blocks += blocks - live;
+        snapshot_.resident.headers += kPoolHeaderBytes;
+        in_used_pools_ += size;
+    }
+
+    const ResidentMemory &memory_;
+    PymallocSnapshot &snapshot_;
+    const uint64_t page_ = static_cast<uint64_t>(getpagesize());
+    std::vector<uint8_t> image_;  // of an arena
+    std::vector<bool> present_;   // its pages
+    std::set<uint64_t> starts_;   // of arenas
+    uint64_t in_used_pools_ = 0;  // resident bytes of an arena
+};
+
+template <typename Rows, typename Value>
+uint64_t add_up(const Rows &rows, Value value) {
+    uint64_t sum = 0;
+    for (const auto &row : rows)
+        sum += std::invoke(value, row);
+    return sum;
+}
+
+}  // namespace
+
+uint64_t PymallocSnapshot::used_pools() const {
+    return add_up(arenas, &Arena::used_pools);
+}
+
+uint64_t PymallocSnapshot::free_pools() const {
+    return add_up(arenas, &Arena::pools) - used_pools() - torn_pools - absent_pools;
+}
+
+uint64_t PymallocSnapshot::live_bytes() const {
+    return add_up(classes, [](const SizeClass &c) { return c.live_blocks * c.block_bytes; });
+}
+
+uint64_t PymallocSnapshot::free_block_bytes() const {
+    return add_up(classes, [](const SizeClass &c) { return c.free_blocks * c.block_bytes; });
+}
+
+uint64_t PymallocSnapshot::pool_header_bytes() const {
+    return used_pools() * kPoolHeaderBytes;
+}
+
+uint64_t PymallocSnapshot::quantization_bytes() const {
+    return add_up(classes, [this](const SizeClass &c) {
+        return c.pools * ((place.pool_bytes - kPoolHeaderBytes) % c.block_bytes);
+    });
+}
+
+std::optional<PymallocPlace> find_pymalloc(const ResidentMemory &memory, std::span<const AddressRange> ranges) {
+    std::vector<Data> all = copy_data(memory, ranges);
+    Guesses guesses(memory);
+    std::vector<UsedPool> pools;
+    for (const Data &data : all) {
+        const auto &words = data.words;
+        // How many pairs in a row may be size classes, up to this one; pairs begin at any word.
+        std::vector<uint32_t> run(words.size() + 2, 0);
+        for (size_t i = 0; i + 1 < words.size(); i++) {
+            if (!may_be_class(data.start + 8 * i, words[i], words[i + 1]))
+                continue;
+            run[i + 2] = run[i] + 1;
+            for (uint32_t classes : {64u, 32u}) {
+                if (run[i + 2] < classes)
+                    continue;
+                size_t begin = i + 2 - 2 * classes;
+                auto place = confirm_used_pools(guesses, data.start + 8 * begin, &words[begin], classes, pools);
+                if (place && find_arenas(guesses, all, &words[begin], words.size() - begin, pools, *place))
+                    return place;
+            }
+        }
+    }
+    return std::nullopt;
+}
+
+PymallocSnapshot read_pymalloc(const ResidentMemory &memory, const PymallocPlace &place) {
+    PymallocSnapshot snapshot;
+    snapshot.place = place;
+    for (uint32_t i = 0; i < place.classes(); i++)
+        snapshot.classes.push_back({block_bytes(i, place.alignment), 0, 0, 0});
+    ArenaReader reader(memory, snapshot);
+    std::array<ArenaObject, 256> objects;
+    for (size_t index = 0; index < place.arena_slots; index += objects.size()) {
+        size_t count = std::min<size_t>(objects.size(), place.arena_slots - index);
+        if (!memory.read(place.arenas + index * sizeof(ArenaObject), objects.data(), count * sizeof(ArenaObject)))
+            break;
+        for (const ArenaObject &object : std::span(objects).first(count))
+            if (object.address)
+                reader.read(object);
+    }
+    return snapshot;
+}
+
+}  // namespace memtrace

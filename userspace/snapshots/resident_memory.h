@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// What of a process is in memory, and nothing else. To read a page that is not would bring it there: a file's with
+// those around it, one that was never touched, one that was swapped out. So the kernel is asked first
+// (/proc/PID/pagemap), and such pages are left alone.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/file_descriptor.h"
+#include "process/remote_memory.h"
+
+namespace memtrace {
+
+// Not thread-safe.
+class ResidentMemory : public RemoteMemory {
+  public:
+    explicit ResidentMemory(int pid);
+
+    // False too where a page is not in memory.
+    bool read(uint64_t address, void *into, size_t size) const override;
+    // One entry a page of [start, end), page aligned, true where it is in memory. Null when the kernel does not tell.
+    std::optional<std::vector<bool>> present(uint64_t start, uint64_t end) const;
+
+  private:
+    FileDescriptor page_map_;
+    ProcessMemory memory_;
+};
+
+}  // namespace memtrace
