@@ -2,6 +2,7 @@
 #include "process/find_python.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -14,7 +15,7 @@ constexpr const char *kPython = "/usr/bin/python3.11";
 
 class FindPythonOfCommand : public testing::Test {
   protected:
-    FindPythonOfCommand() : folder_(std::filesystem::path(testing::TempDir()) / "find_python") {
+    FindPythonOfCommand() : folder_(std::filesystem::path(testing::TempDir()) / ("find_python_" + std::to_string(getpid()))) {
         std::filesystem::create_directories(folder_);
         setenv("PATH", "/nowhere:/usr/bin", 1);
     }
