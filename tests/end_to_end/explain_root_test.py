@@ -2,13 +2,14 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 
 import jsonschema
 
-from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, interpreters, resident_bytes
+from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, WORKLOADS, interpreters, resident_bytes
 
 # Objects of all sizes, a part of them freed, and then nothing that allocates: the figures stand still.
 STANDS_STILL = """
@@ -98,6 +99,52 @@ class ExplainTest(RootTest):
                 compared += len(own["classes"])
         self.assertGreaterEqual(compared, 3 * 25)
         print(f"{compared} size classes compared, 0 differ", file=sys.stderr)
+
+    def start_mess(self, interpreter):
+        """A process with a torn C heap, that waits; and what its C library says of it."""
+        library = self.path("libmess.so")
+        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-w", "-o", library,
+                        os.path.join(WORKLOADS, "malloc_state.c")], check=True)
+        if interpreter.tree:
+            shutil.copy(library, os.path.join(interpreter.tree, "tmp"))
+            library = "/tmp/libmess.so"
+        target = self.start(*interpreter.command(os.path.join(WORKLOADS, "malloc_state.py"), library),
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return target, json.loads(target.stdout.readline())
+
+    def assert_is_mallinfo(self, glibc, own):
+        arenas, main = glibc["arenas"], glibc["arenas"][0]
+        total = {key: sum(arena[key] for arena in arenas) for key in main if key != "main"}
+        free = total["bin_bytes"] + total["fast_bytes"] + total["top_bytes"]
+        self.assertTrue(glibc["complete"] and main["main"])
+        self.assertEqual({
+            "arena": total["system_bytes"], "ordblks": total["bin_chunks"] + len(arenas),
+            "smblks": total["fast_chunks"], "fsmblks": total["fast_bytes"], "hblks": glibc["mapped_chunks"],
+            "hblkhd": glibc["mapped_bytes"], "uordblks": total["system_bytes"] - free, "fordblks": free,
+            "keepcost": main["top_bytes"]}, own)
+
+    def test_glibc_is_what_it_says_and_trims_what_was_said(self):
+        """Every field of mallinfo2(), on the C libraries of four Debians; and malloc_trim(0) done."""
+        compared = 0
+        for interpreter in interpreters():
+            if interpreter.name.startswith("pyenv"):
+                continue  # this machine's C library, as Debian's 3.11 has it
+            with self.subTest(interpreter=interpreter.name):
+                target, own = self.start_mess(interpreter)
+                glibc = self.explain(target.pid)["glibc"]
+                self.assert_is_mallinfo(glibc, own)
+                self.assertGreater(len(glibc["arenas"]), 1)
+                before = resident_bytes(target.pid)
+                target.stdin.write("t")
+                target.stdin.flush()
+                own = json.loads(target.stdout.readline())
+                trimmed = before - resident_bytes(target.pid)
+                self.assertAlmostEqual(glibc["trimmable_bytes"], trimmed, delta=max(trimmed * 0.03, 64 << 10))
+                print(f"{interpreter.name}: malloc_trim(0) predicted {glibc['trimmable_bytes']}, gave {trimmed} bytes",
+                      file=sys.stderr)
+                self.assert_is_mallinfo(self.explain(target.pid)["glibc"], own)
+                compared += 1
+        self.assertGreaterEqual(compared, 3)
 
     def test_layers_are_all_of_the_resident_set(self):
         target = self.start_python(PINNED)

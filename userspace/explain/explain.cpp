@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <map>
 
@@ -14,15 +15,15 @@ namespace memtrace {
 
 namespace {
 
-// The module's writable mappings, and what the linker put behind them for variables that begin as 0.
-std::vector<AddressRange> data_of(const FoundPython &python, const std::vector<MappedMemory> &memory) {
+// A module's writable mappings, and what the linker put behind them for variables that begin as 0.
+std::vector<AddressRange> data_of(const mt_file_id &module, const std::vector<MappedMemory> &memory) {
     std::vector<AddressRange> ranges;
     bool before_is_data = false;
     uint64_t end = 0;
     for (const MappedMemory &part : memory) {
         const Mapping &mapping = part.mapping;
         bool is_writable = mapping.permissions.starts_with("rw");
-        bool is_module = mapping.inode == python.file.inode && mapping.device == python.file.device;
+        bool is_module = mapping.inode == module.inode && mapping.device == module.device;
         bool is_behind = before_is_data && mapping.start == end && !mapping.inode && mapping.path.empty();
         before_is_data = is_writable && (is_module || is_behind);
         end = mapping.end;
@@ -30,6 +31,27 @@ std::vector<AddressRange> data_of(const FoundPython &python, const std::vector<M
             ranges.push_back({mapping.start, mapping.end});
     }
     return ranges;
+}
+
+std::optional<GlibcSnapshot> read_glibc(const ResidentMemory &resident, const std::vector<MappedMemory> &memory) {
+    GlibcHints hints;
+    mt_file_id library{};
+    for (const MappedMemory &part : memory) {
+        const Mapping &mapping = part.mapping;
+        if (mapping.path == "[heap]")
+            hints.heap = {hints.heap.start ? hints.heap.start : mapping.start, mapping.end};
+        std::string name = mapping.path.substr(mapping.path.rfind('/') + 1);
+        int minor = 0;
+        // Until 2.33 the file's name has the version.
+        bool is_old = std::sscanf(name.c_str(), "libc-2.%d.so", &minor) == 1;
+        if (!library.inode && mapping.inode && (is_old || name.starts_with("libc.so.6"))) {
+            library = {mapping.device, mapping.inode};
+            hints.links_are_plain = is_old && minor < 32;
+        }
+    }
+    if (!library.inode || !hints.heap.start)
+        return std::nullopt;
+    return read_glibc_malloc(resident, data_of(library, memory), hints);
 }
 
 bool is_shared(const Mapping &mapping) {
@@ -40,10 +62,17 @@ bool is_shared(const Mapping &mapping) {
 
 std::string owner_of(const Mapping &mapping) {
     if (mapping.path == "[heap]")
-        return "c_heap";
+        return "c_heap_live";
     if (mapping.path == "[stack]")
         return "stack";
     return "anonymous";
+}
+
+// The owner of the mapping that has this address.
+std::string owner_at(uint64_t address, const std::vector<MappedMemory> &memory) {
+    auto above = std::upper_bound(memory.begin(), memory.end(), address,
+                                  [](uint64_t at, const MappedMemory &m) { return at < m.mapping.start; });
+    return owner_of(above == memory.begin() ? Mapping{} : std::prev(above)->mapping);
 }
 
 void add_pymalloc(const PymallocSnapshot &pymalloc, const std::vector<MappedMemory> &memory,
@@ -52,12 +81,25 @@ void add_pymalloc(const PymallocSnapshot &pymalloc, const std::vector<MappedMemo
     layers["pymalloc_free_blocks"] += static_cast<int64_t>(pymalloc.resident.free_blocks);
     layers["pymalloc_free_pools"] += static_cast<int64_t>(pymalloc.resident.free_pools);
     layers["pymalloc_headers"] += static_cast<int64_t>(pymalloc.resident.headers);
-    for (const Arena &arena : pymalloc.arenas) {
-        auto above = std::upper_bound(memory.begin(), memory.end(), arena.address,
-                                      [](uint64_t at, const MappedMemory &m) { return at < m.mapping.start; });
-        if (above != memory.begin())
-            layers[owner_of(std::prev(above)->mapping)] -= static_cast<int64_t>(arena.resident_bytes);
+    for (const Arena &arena : pymalloc.arenas)
+        layers[owner_at(arena.address, memory)] -= static_cast<int64_t>(arena.resident_bytes);
+}
+
+// Gives what malloc_trim(0) would give back.
+uint64_t add_glibc(const GlibcSnapshot &glibc, const ResidentMemory &memory, const std::vector<MappedMemory> &mapped,
+                   std::map<std::string, int64_t> &layers) {
+    uint64_t trimmable = 0;
+    for (const GlibcArena &arena : glibc.arenas) {
+        GlibcResident resident = measure_resident(memory, arena);
+        if (!arena.heaps.empty())
+            layers[owner_at(arena.heaps[0].start, mapped)] -=
+                static_cast<int64_t>(resident.live + resident.free + resident.top);
+        layers["c_heap_live"] += static_cast<int64_t>(resident.live);
+        layers["c_heap_free"] += static_cast<int64_t>(resident.free);
+        layers["c_heap_top"] += static_cast<int64_t>(resident.top);
+        trimmable += resident.trimmable;
     }
+    return trimmable;
 }
 
 }  // namespace
@@ -72,8 +114,9 @@ Explanation explain(int pid, const FoundPython &python) {
     if (!memory)
         fail("process {} is not ours to look into: {}", pid, strerror(errno));
     ResidentMemory resident(pid);
-    if (auto place = find_pymalloc(resident, data_of(python, *memory)))
+    if (auto place = find_pymalloc(resident, data_of(python.file, *memory)))
         explanation.pymalloc = read_pymalloc(resident, *place);
+    explanation.glibc = read_glibc(resident, *memory);
 
     std::map<std::string, int64_t> layers;
     for (const MappedMemory &part : *memory) {
@@ -89,6 +132,8 @@ Explanation explain(int pid, const FoundPython &python) {
     }
     if (explanation.pymalloc)
         add_pymalloc(*explanation.pymalloc, *memory, layers);
+    if (explanation.glibc)
+        explanation.trimmable_bytes = add_glibc(*explanation.glibc, resident, *memory, layers);
     for (const auto &[owner, bytes] : layers)
         explanation.layers.push_back({owner, bytes});
     std::stable_sort(explanation.layers.begin(), explanation.layers.end(),

@@ -9,6 +9,7 @@
 
 #include "process/find_python.h"
 #include "process/proc_files.h"
+#include "snapshots/glibc_malloc.h"
 #include "snapshots/pymalloc.h"
 
 namespace memtrace {
@@ -26,6 +27,8 @@ struct Explanation {
     int64_t rss_bytes = 0;
     std::vector<Layer> layers;
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator
+    std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
+    uint64_t trimmable_bytes = 0;              // with glibc: what malloc_trim(0) would give back
     uint64_t duration_ns = 0;                  // of taking it
 };
 

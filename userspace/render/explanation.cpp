@@ -20,7 +20,9 @@ const char *describe(const std::string &owner) {
         {"pymalloc_free_blocks", "free room between small Python objects"},
         {"pymalloc_free_pools", "free room for small Python objects of any size"},
         {"pymalloc_headers", "the small-object allocator's own records"},
-        {"c_heap", "the C heap: larger Python objects, extension modules"},
+        {"c_heap_live", "the C heap in use: larger Python objects, extension modules"},
+        {"c_heap_free", "the C heap, freed and kept between what is in use"},
+        {"c_heap_top", "the C heap, free at its end"},
         {"anonymous", "other private memory: large objects, thread stacks and heaps"},
         {"file_mappings", "programs, libraries and other files, shared with the page cache"},
         {"file_private", "pages of files that the process has changed"},
@@ -78,6 +80,48 @@ void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
         out += fmt::format("{} pools are swapped out, and were left there.\n", pymalloc.absent_pools);
 }
 
+void render_glibc(std::string &out, const GlibcSnapshot &glibc, uint64_t trimmable) {
+    auto mib = [](uint64_t bytes) { return render_mib(static_cast<int64_t>(bytes)); };
+    out +=
+        fmt::format("\nThe C heap (glibc) in {} arena{}\n", glibc.arenas.size(), glibc.arenas.size() == 1 ? "" : "s");
+    out += "   From kernel        In use   Free chunks    At its end\n";
+    for (const GlibcArena &arena : glibc.arenas) {
+        uint64_t free = arena.bin_bytes() + arena.fast_bytes();
+        out += fmt::format("{:>14}{:>14}{:>14}{:>14}   {}\n", mib(arena.system_bytes),
+                           mib(arena.system_bytes - std::min(arena.system_bytes, free + arena.top.bytes)), mib(free),
+                           mib(arena.top.bytes), arena.is_main ? "main" : "of threads");
+    }
+    out += fmt::format("malloc_trim(0) would give {} back to the kernel.\n", mib(trimmable));
+    out += fmt::format("The heap's end goes back from {} on; a block is a mapping of its own from {} on{}.\n",
+                       mib(glibc.parameters.trim_threshold), mib(glibc.parameters.mmap_threshold),
+                       glibc.parameters.thresholds_move ? ", until a larger one is freed" : "");
+    out += fmt::format("{} blocks are such mappings, {} together.\n", glibc.parameters.mapped_chunks,
+                       mib(glibc.parameters.mapped_bytes));
+    if (!glibc.complete)
+        out += "It changed while it was read: some of its free chunks are counted as in use.\n";
+}
+
+json render_glibc(const GlibcSnapshot &glibc, uint64_t trimmable) {
+    json arenas = json::array();
+    for (const GlibcArena &arena : glibc.arenas)
+        arenas.push_back({{"address", arena.address},
+                          {"main", arena.is_main},
+                          {"system_bytes", arena.system_bytes},
+                          {"top_bytes", arena.top.bytes},
+                          {"bin_chunks", arena.bins.size()},
+                          {"bin_bytes", arena.bin_bytes()},
+                          {"fast_chunks", arena.fast.size()},
+                          {"fast_bytes", arena.fast_bytes()}});
+    return {{"trim_threshold_bytes", glibc.parameters.trim_threshold},
+            {"mmap_threshold_bytes", glibc.parameters.mmap_threshold},
+            {"thresholds_move", glibc.parameters.thresholds_move},
+            {"mapped_chunks", glibc.parameters.mapped_chunks},
+            {"mapped_bytes", glibc.parameters.mapped_bytes},
+            {"trimmable_bytes", trimmable},
+            {"complete", glibc.complete},
+            {"arenas", arenas}};
+}
+
 json render_pymalloc(const PymallocSnapshot &pymalloc) {
     json classes = json::array(), arenas = json::array();
     for (const SizeClass &c : pymalloc.classes)
@@ -121,6 +165,10 @@ std::string render_explanation_table(const Explanation &explanation) {
         render_pymalloc(out, *explanation.pymalloc);
     else
         out += "\nThe allocator of small objects was not found: the process uses another one.\n";
+    if (explanation.glibc)
+        render_glibc(out, *explanation.glibc, explanation.trimmable_bytes);
+    else
+        out += "\nThe C heap was not found: the process uses another allocator than glibc's.\n";
     return out;
 }
 
@@ -137,7 +185,8 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"duration_ns", explanation.duration_ns},
         {"rss_bytes", explanation.rss_bytes},
         {"layers", layers},
-        {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()}};
+        {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},
+        {"glibc", explanation.glibc ? render_glibc(*explanation.glibc, explanation.trimmable_bytes) : json()}};
     return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 

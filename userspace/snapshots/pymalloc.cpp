@@ -13,13 +13,11 @@ namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kMaxDataBytes = 64 << 20;  // of the interpreter's data that is looked through
 constexpr uint32_t kMaxArenaSlots = 1 << 22;  // 1 TiB in arenas of 256 KiB
 constexpr uint32_t kMaxArenaBytes = 2 << 20;  // with huge pages, 3.15
 constexpr uint32_t kPoolHeaderBytes = 48;     // sizeof(struct pool_header), rounded up: 2.7 to 3.15
 constexpr uint32_t kStatePointers = 64;  // of usedpools; struct _obmalloc_state goes on with arenas, 3.12 and later
 constexpr int kReads = 4;                // of a pool that contradicts itself
-constexpr int kMaxGuesses = 1'000'000;   // at where something is, each a read of the process
 
 // struct pool_header, Objects/obmalloc.c; the same from 2.7 to 3.15.
 struct PoolHeader {
@@ -51,50 +49,6 @@ bool is_page_aligned(uint64_t address) {
     return address >= 4096 && address % 4096 == 0;
 }
 
-// Reads that a guess needs; the data are the process's, which may invite to any number of them.
-class Guesses {
-  public:
-    explicit Guesses(const ResidentMemory &memory) : memory_(memory) {}
-
-    template <typename T>
-    std::optional<T> read(uint64_t address) {
-        return left_-- > 0 ? memory_.read_value<T>(address) : std::nullopt;
-    }
-    const ResidentMemory &memory() const {
-        return memory_;
-    }
-
-  private:
-    const ResidentMemory &memory_;
-    int left_ = kMaxGuesses;
-};
-
-// One stretch of the interpreter's data, copied.
-struct Data {
-    uint64_t start;
-    std::vector<uint64_t> words;
-};
-
-// Pages that are not in memory are taken for 0.
-std::vector<Data> copy_data(const ResidentMemory &memory, std::span<const AddressRange> ranges) {
-    std::vector<Data> all;
-    auto page = static_cast<uint64_t>(getpagesize());
-    uint64_t left = kMaxDataBytes;
-    for (const AddressRange &range : ranges) {
-        uint64_t size = std::min(range.end - range.start, left) / page * page;
-        left -= size;
-        auto present = memory.present(range.start, range.start + size);
-        if (!present)
-            continue;
-        Data data{range.start, std::vector<uint64_t>(size / sizeof(uint64_t))};
-        for (uint64_t i = 0; i < present->size(); i++)
-            if ((*present)[i])
-                memory.read(range.start + i * page, &data.words[i * page / sizeof(uint64_t)], page);
-        all.push_back(std::move(data));
-    }
-    return all;
-}
-
 uint32_t block_bytes(uint32_t size_class, uint32_t alignment) {
     return (size_class + 1) * alignment;
 }
@@ -103,11 +57,6 @@ struct UsedPool {
     uint64_t address;
     uint32_t arena;  // index in arenas
 };
-
-// Whether the pair at `at` may be that of a size class: empty, or with pools.
-bool may_be_class(uint64_t at, uint64_t first, uint64_t last) {
-    return (first == at - 16 && last == at - 16) || (is_page_aligned(first) && is_page_aligned(last));
-}
 
 // usedpools at `words`, address `at`, if what its pools say agrees. Gives the pools that it found in use.
 std::optional<PymallocPlace> confirm_used_pools(Guesses &memory, uint64_t at, const uint64_t *words, uint32_t classes,
@@ -190,22 +139,22 @@ uint32_t count_arena_slots(const ResidentMemory &memory, const PymallocPlace &pl
     return slots;
 }
 
-bool find_arenas(Guesses &memory, const std::vector<Data> &all, const uint64_t *words, size_t left,
-                 const std::vector<UsedPool> &pools, PymallocPlace &place) {
+bool find_arenas(const ResidentMemory &memory, Guesses &guesses, const std::vector<DataCopy> &all,
+                 const uint64_t *words, size_t left, const std::vector<UsedPool> &pools, PymallocPlace &place) {
     auto confirm = [&](uint64_t arenas) {
         place.arenas = arenas;
-        return (place.arena_bytes = confirm_arenas(memory, arenas, place.pool_bytes, pools)) != 0;
+        return (place.arena_bytes = confirm_arenas(guesses, arenas, place.pool_bytes, pools)) != 0;
     };
     // struct _obmalloc_state, 3.12 and later: usedpools, arenas, maxarenas.
     if (left > kStatePointers + 1 && words[kStatePointers] % 8 == 0 && confirm(words[kStatePointers])) {
         place.arena_slots = std::min(static_cast<uint32_t>(words[kStatePointers + 1]), kMaxArenaSlots);
         return true;
     }
-    for (const Data &data : all) {
+    for (const DataCopy &data : all) {
         for (uint64_t word : data.words) {
             if (word < 4096 || word % 16 || word >> 47 || !confirm(word))
                 continue;
-            place.arena_slots = count_arena_slots(memory.memory(), place);
+            place.arena_slots = count_arena_slots(memory, place);
             if (place.arena_slots)
                 return true;
         }
@@ -372,25 +321,19 @@ uint64_t PymallocSnapshot::quantization_bytes() const {
 }
 
 std::optional<PymallocPlace> find_pymalloc(const ResidentMemory &memory, std::span<const AddressRange> ranges) {
-    std::vector<Data> all = copy_data(memory, ranges);
+    std::vector<DataCopy> all = copy_data(memory, ranges);
     Guesses guesses(memory);
     std::vector<UsedPool> pools;
-    for (const Data &data : all) {
-        const auto &words = data.words;
-        // How many pairs in a row may be size classes, up to this one; pairs begin at any word.
-        std::vector<uint32_t> run(words.size() + 2, 0);
-        for (size_t i = 0; i + 1 < words.size(); i++) {
-            if (!may_be_class(data.start + 8 * i, words[i], words[i + 1]))
-                continue;
-            run[i + 2] = run[i] + 1;
-            for (uint32_t classes : {64u, 32u}) {
-                if (run[i + 2] < classes)
-                    continue;
-                size_t begin = i + 2 - 2 * classes;
-                auto place = confirm_used_pools(guesses, data.start + 8 * begin, &words[begin], classes, pools);
-                if (place && find_arenas(guesses, all, &words[begin], words.size() - begin, pools, *place))
-                    return place;
-            }
+    std::optional<PymallocPlace> place;
+    for (const DataCopy &data : all) {
+        for (uint32_t classes : {64u, 32u}) {
+            auto confirm = [&](size_t word) {
+                const uint64_t *words = &data.words[word];
+                place = confirm_used_pools(guesses, data.address_of(word), words, classes, pools);
+                return place && find_arenas(memory, guesses, all, words, data.words.size() - word, pools, *place);
+            };
+            if (find_list_heads(data, classes, is_page_aligned, confirm))
+                return place;
         }
     }
     return std::nullopt;

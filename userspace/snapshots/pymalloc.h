@@ -17,15 +17,9 @@
 #include <string>
 #include <vector>
 
-#include "snapshots/resident_memory.h"
+#include "snapshots/allocator_data.h"
 
 namespace memtrace {
-
-// Part of a process's memory: [start, end).
-struct AddressRange {
-    uint64_t start = 0;
-    uint64_t end = 0;
-};
 
 // Where a process keeps its small objects. Sizes in bytes.
 struct PymallocPlace {

@@ -14,6 +14,8 @@ namespace {
 
 constexpr uint64_t kPresent = 1ull << 63;  // Documentation/admin-guide/mm/pagemap.rst
 
+constexpr uint64_t kMaxRangeBytes = 1ull << 40;  // 32 MiB of bits
+
 const auto kPageBytes = static_cast<uint64_t>(getpagesize());
 
 }  // namespace
@@ -30,6 +32,8 @@ bool ResidentMemory::read(uint64_t address, void *into, size_t size) const {
 }
 
 std::optional<std::vector<bool>> ResidentMemory::present(uint64_t start, uint64_t end) const {
+    if (end < start || end - start > kMaxRangeBytes)
+        return std::nullopt;
     uint64_t first = start / kPageBytes, count = (end - start) / kPageBytes;
     std::vector<bool> pages;
     pages.reserve(count);
@@ -43,6 +47,26 @@ std::optional<std::vector<bool>> ResidentMemory::present(uint64_t start, uint64_
             pages.push_back(entries[i] & kPresent);
     }
     return pages;
+}
+
+ResidentRange::ResidentRange(const ResidentMemory &memory, uint64_t start, uint64_t end)
+    : start_(start), end_(std::max(start, end)) {
+    present_ = memory.present(start_ / kPageBytes * kPageBytes, (end_ + kPageBytes - 1) / kPageBytes * kPageBytes)
+                   .value_or(std::vector<bool>());
+}
+
+uint64_t ResidentRange::bytes(uint64_t start, uint64_t end) const {
+    start = std::max(start, start_);
+    end = std::min(end, end_);
+    uint64_t sum = 0;
+    for (uint64_t at = start; at < end;) {
+        uint64_t next = std::min(end, (at / kPageBytes + 1) * kPageBytes);
+        size_t page = at / kPageBytes - start_ / kPageBytes;
+        if (page < present_.size() && present_[page])
+            sum += next - at;
+        at = next;
+    }
+    return sum;
 }
 
 }  // namespace memtrace

@@ -20,12 +20,27 @@ class ResidentMemory : public RemoteMemory {
 
     // False too where a page is not in memory.
     bool read(uint64_t address, void *into, size_t size) const override;
-    // One entry a page of [start, end), page aligned, true where it is in memory. Null when the kernel does not tell.
+    // One entry a page of [start, end), page aligned, true where it is in memory. Null when the kernel does not tell,
+    // and of more than 1 TiB.
     std::optional<std::vector<bool>> present(uint64_t start, uint64_t end) const;
 
   private:
     FileDescriptor page_map_;
     ProcessMemory memory_;
+};
+
+// Which bytes of [start, end) are in memory, asked for once.
+class ResidentRange {
+  public:
+    ResidentRange(const ResidentMemory &memory, uint64_t start, uint64_t end);
+
+    // How many of [start, end), as far as that is in the range.
+    uint64_t bytes(uint64_t start, uint64_t end) const;
+
+  private:
+    uint64_t start_;
+    uint64_t end_;
+    std::vector<bool> present_;  // pages, from the one with start_ on
 };
 
 }  // namespace memtrace

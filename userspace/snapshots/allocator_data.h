@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finding an allocator's state in a module's data, where no symbol names it. Allocators keep tables of list heads, and
+// the head of an empty list points to itself: a pattern that nothing else makes, 32 times in a row.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "snapshots/resident_memory.h"
+
+namespace memtrace {
+
+// Part of a process's memory: [start, end), page aligned.
+struct AddressRange {
+    uint64_t start = 0;
+    uint64_t end = 0;
+};
+
+// A copy of one.
+struct DataCopy {
+    uint64_t start = 0;
+    std::vector<uint64_t> words;
+
+    uint64_t address_of(size_t word) const {
+        return start + word * sizeof(uint64_t);
+    }
+};
+
+// What of these ranges is in memory, at most 64 MiB; the rest is taken for 0.
+std::vector<DataCopy> copy_data(const ResidentMemory &memory, std::span<const AddressRange> ranges);
+
+// Reads that a guess needs. The data are the process's, which may invite to any number of them: it ends.
+class Guesses {
+  public:
+    explicit Guesses(const ResidentMemory &memory) : memory_(memory) {}
+
+    template <typename T>
+    std::optional<T> read(uint64_t address) {
+        return left_-- > 0 ? memory_.read_value<T>(address) : std::nullopt;
+    }
+
+  private:
+    const ResidentMemory &memory_;
+    int left_ = 1'000'000;
+};
+
+// Whether a pair of words at `at` may be a list head: its own address 16 bytes before (as if it were an element, whose
+// links come third and fourth), twice, or elements that `may_be_element`.
+using ElementTest = bool (*)(uint64_t address);
+
+// Calls `confirm` with each word where a table of `heads` such pairs may begin, until it returns true. Whether it did.
+bool find_list_heads(const DataCopy &data, size_t heads, ElementTest may_be_element,
+                     const std::function<bool(size_t word)> &confirm);
+
+}  // namespace memtrace

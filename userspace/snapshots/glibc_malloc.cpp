@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshots/glibc_malloc.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace memtrace {
+
+namespace {
+
+constexpr size_t kBins = 127;            // NBINS - 1; the first is the unsorted one
+constexpr size_t kFastBins = 10;         // NFASTBINS
+constexpr uint64_t kFastBinsAt = 16;     // fastbinsY, in struct malloc_state
+constexpr uint64_t kHeapMax = 64 << 20;  // HEAP_MAX_SIZE: 2 * DEFAULT_MMAP_THRESHOLD_MAX
+constexpr uint64_t kMinChunk = 32;       // MINSIZE
+constexpr uint64_t kSizeFlags = 7;
+constexpr size_t kMaxArenas = 4096;
+constexpr size_t kMaxHeaps = 1024;      // of an arena
+constexpr size_t kMaxChunks = 8 << 20;  // free ones, of all arenas: 128 MiB of ours
+
+// struct malloc_state from bins on; the same from 2.31 to 2.43.
+struct ArenaTail {
+    uint64_t bins[2 * kBins];
+    uint32_t bin_map[4];
+    uint64_t next;
+    uint64_t next_free;
+    uint64_t attached_threads;
+    uint64_t system_bytes;
+};
+static_assert(offsetof(ArenaTail, next) == 2048 && offsetof(ArenaTail, system_bytes) == 2072);
+
+// struct heap_info, its beginning.
+struct HeapHeader {
+    uint64_t arena;
+    uint64_t previous;
+    uint64_t bytes;
+};
+
+struct ChunkHeader {
+    uint64_t previous_bytes;
+    uint64_t size;  // and three flags
+    uint64_t forward;
+    uint64_t backward;
+
+    uint64_t bytes() const {
+        return size & ~kSizeFlags;
+    }
+};
+
+// Where things are that have moved: by the shape of struct malloc_par, in bytes from its start.
+struct Layout {
+    uint64_t bins;             // in struct malloc_state; top lies 16 bytes before
+    uint64_t mapped_chunks;    // n_mmaps, an int; n_mmaps_max follows
+    uint64_t fixed_threshold;  // no_dyn_threshold, an int
+    uint64_t mapped_bytes;     // mmapped_mem
+    uint64_t heap_start;       // sbrk_base
+    bool has_fast_bins;
+};
+constexpr Layout kLayouts[] = {
+    {24, 68, 80, 88, 104, false},  // 2.43
+    {112, 60, 72, 80, 96, true},   // 2.35 to 2.42
+    {112, 40, 52, 56, 72, true},   // 2.26 to 2.34
+};
+
+bool may_be_chunk(uint64_t address) {
+    return address >= 4096 && address % 16 == 0 && address >> 57 == 0;
+}
+
+// Whether the lists agree at both ends.
+bool confirm_bins(Guesses &guesses, uint64_t bins, const uint64_t *words) {
+    for (size_t i = 0; i < kBins; i++) {
+        uint64_t head = bins + 16 * i - 16, first = words[2 * i], last = words[2 * i + 1];
+        if (first == head && last == head)
+            continue;
+        auto front = guesses.read<ChunkHeader>(first), back = guesses.read<ChunkHeader>(last);
+        if (!front || !back || front->backward != head || back->forward != head)
+            return false;
+    }
+    return true;
+}
+
+template <typename T>
+T read_at(const DataCopy &data, size_t word, uint64_t offset) {
+    T value;
+    std::memcpy(&value, reinterpret_cast<const uint8_t *>(&data.words[word]) + offset, sizeof(value));
+    return value;
+}
+
+// struct malloc_par: arena_test is 8 in 64-bit programs, or set to 2; n_mmaps_max is 65,536; and it knows the heap.
+const Layout *find_parameters(const std::vector<DataCopy> &all, uint64_t heap_start, GlibcParameters &parameters) {
+    constexpr size_t kWords = 18;
+    for (const DataCopy &data : all) {
+        for (size_t word = 0; word + kWords < data.words.size(); word++) {
+            uint64_t arena_test = data.words[word + 3];
+            if (arena_test != 8 && arena_test != 2)
+                continue;
+            for (const Layout &layout : kLayouts) {
+                if (read_at<uint64_t>(data, word, layout.heap_start) != heap_start ||
+                    read_at<int32_t>(data, word, layout.mapped_chunks + 4) != 65536)
+                    continue;
+                parameters.trim_threshold = data.words[word];
+                parameters.mmap_threshold = data.words[word + 2];
+                parameters.thresholds_move = read_at<int32_t>(data, word, layout.fixed_threshold) == 0;
+                parameters.mapped_chunks = read_at<uint32_t>(data, word, layout.mapped_chunks);
+                parameters.mapped_bytes = read_at<uint64_t>(data, word, layout.mapped_bytes);
+                return &layout;
+            }
+        }
+    }
+    return nullptr;
+}
+
+class ArenaReader {
+  public:
+    ArenaReader(const ResidentMemory &memory, const Layout &layout, const GlibcHints &hints, GlibcSnapshot &snapshot)
+        : memory_(memory), layout_(layout), hints_(hints), snapshot_(snapshot) {}
+
+    // Adds the arena; gives the next one's address, or 0 where it cannot be read.
+    uint64_t read(uint64_t address, bool is_main) {
+        auto tail = memory_.read_value<ArenaTail>(address + layout_.bins);
+        auto top = memory_.read_value<uint64_t>(address + layout_.bins - 16);
+        if (!tail || !top)
+            return 0;
+        GlibcArena arena;
+        arena.address = address;
+        arena.is_main = is_main;
+        arena.system_bytes = tail->system_bytes;
+        arena.top.address = *top;
+        // Before its first chunk, top is the bins' own start.
+        if (*top != address + layout_.bins - 16) {
+            auto header = memory_.read_value<ChunkHeader>(*top);
+            arena.top.bytes = header ? header->bytes() : 0;
+            if (!header)
+                snapshot_.complete = false;
+        }
+        if (is_main)
+            arena.heaps.push_back({hints_.heap.start, std::clamp(arena.top.address + arena.top.bytes, hints_.heap.start,
+                                                                 hints_.heap.end)});
+        else
+            read_heaps(arena);
+        for (size_t i = 0; i < kBins; i++)
+            read_bin(address + layout_.bins + 16 * i - 16, tail->bins[2 * i], arena);
+        if (layout_.has_fast_bins)
+            read_fast_bins(arena);
+        snapshot_.arenas.push_back(std::move(arena));
+        return tail->next;
+    }
+
+  private:
+    void read_heaps(GlibcArena &arena) {
+        uint64_t heap = arena.top.address / kHeapMax * kHeapMax;
+        while (heap && arena.heaps.size() < kMaxHeaps) {
+            auto header = memory_.read_value<HeapHeader>(heap);
+            if (!header || header->arena != arena.address || header->bytes > kHeapMax) {
+                snapshot_.complete = false;
+                return;
+            }
+            arena.heaps.push_back({heap, heap + header->bytes});
+            heap = header->previous;
+        }
+        std::sort(arena.heaps.begin(), arena.heaps.end(),
+                  [](const AddressRange &a, const AddressRange &b) { return a.start < b.start; });
+    }
+
+    void read_bin(uint64_t head, uint64_t chunk, GlibcArena &arena) {
+        uint64_t before = head;
+        while (chunk != head) {
+            auto header = memory_.read_value<ChunkHeader>(chunk);
+            if (!header || header->backward != before || header->bytes() < kMinChunk || chunks_ == kMaxChunks ||
+                !arena.heap_of({chunk, header->bytes()})) {
+                snapshot_.complete = false;
+                return;
+            }
+            arena.bins.push_back({chunk, header->bytes()});
+            chunks_++;
+            before = chunk;
+            chunk = header->forward;
+        }
+    }
+
+    void read_fast_bins(GlibcArena &arena) {
+        for (size_t i = 0; i < kFastBins; i++) {
+            uint64_t chunk = memory_.read_value<uint64_t>(arena.address + kFastBinsAt + 8 * i).value_or(0);
+            while (chunk) {
+                auto header = memory_.read_value<ChunkHeader>(chunk);
+                if (!header || chunks_ == kMaxChunks || !arena.heap_of({chunk, header->bytes()})) {
+                    snapshot_.complete = false;
+                    break;
+                }
+                arena.fast.push_back({chunk, header->bytes()});
+                chunks_++;
+                uint64_t mask = hints_.links_are_plain ? 0 : (chunk + offsetof(ChunkHeader, forward)) >> 12;
+                chunk = header->forward ^ mask;  // REVEAL_PTR
+            }
+        }
+    }
+
+    const ResidentMemory &memory_;
+    const Layout &layout_;
+    const GlibcHints &hints_;
+    GlibcSnapshot &snapshot_;
+    size_t chunks_ = 0;
+};
+
+uint64_t add_up(const std::vector<Chunk> &chunks) {
+    uint64_t sum = 0;
+    for (const Chunk &chunk : chunks)
+        sum += chunk.bytes;
+    return sum;
+}
+
+// Free chunks by address, those that touch as one: malloc_consolidate(). One that touches top becomes part of it.
+std::vector<Chunk> join_free(const GlibcArena &arena, Chunk &top) {
+    std::vector<Chunk> all = arena.bins, joined;
+    all.insert(all.end(), arena.fast.begin(), arena.fast.end());
+    std::sort(all.begin(), all.end(), [](const Chunk &a, const Chunk &b) { return a.address < b.address; });
+    for (const Chunk &chunk : all) {
+        if (!joined.empty() && joined.back().address + joined.back().bytes == chunk.address)
+            joined.back().bytes += chunk.bytes;
+        else
+            joined.push_back(chunk);
+    }
+    top = arena.top;
+    auto below = std::find_if(joined.begin(), joined.end(),
+                              [&top](const Chunk &chunk) { return chunk.address + chunk.bytes == top.address; });
+    if (below != joined.end()) {
+        top = {below->address, below->bytes + top.bytes};
+        joined.erase(below);
+    }
+    return joined;
+}
+
+}  // namespace
+
+uint64_t GlibcArena::bin_bytes() const {
+    return add_up(bins);
+}
+
+uint64_t GlibcArena::fast_bytes() const {
+    return add_up(fast);
+}
+
+std::optional<size_t> GlibcArena::heap_of(const Chunk &chunk) const {
+    auto above = std::upper_bound(heaps.begin(), heaps.end(), chunk.address,
+                                  [](uint64_t at, const AddressRange &heap) { return at < heap.start; });
+    if (above == heaps.begin())
+        return std::nullopt;
+    const AddressRange &heap = *std::prev(above);
+    if (chunk.address >= heap.end || chunk.bytes > heap.end - chunk.address)
+        return std::nullopt;
+    return static_cast<size_t>(above - heaps.begin()) - 1;
+}
+
+std::optional<GlibcSnapshot> read_glibc_malloc(const ResidentMemory &memory, std::span<const AddressRange> ranges,
+                                               const GlibcHints &hints) {
+    std::vector<DataCopy> all = copy_data(memory, ranges);
+    GlibcSnapshot snapshot;
+    const Layout *layout = find_parameters(all, hints.heap.start, snapshot.parameters);
+    if (!layout)
+        return std::nullopt;
+    Guesses guesses(memory);
+    uint64_t bins = 0;
+    for (const DataCopy &data : all) {
+        auto confirm = [&](size_t word) {
+            bins = data.address_of(word);
+            return confirm_bins(guesses, bins, &data.words[word]);
+        };
+        if (find_list_heads(data, kBins, may_be_chunk, confirm))
+            break;
+        bins = 0;
+    }
+    if (!bins)
+        return std::nullopt;
+    ArenaReader reader(memory, *layout, hints, snapshot);
+    uint64_t main = bins - layout->bins, next = reader.read(main, true);
+    while (next && next != main && snapshot.arenas.size() < kMaxArenas)
+        next = reader.read(next, false);
+    snapshot.complete = snapshot.complete && next == main;
+    return snapshot;
+}
+
+GlibcResident measure_resident(const ResidentMemory &memory, const GlibcArena &arena) {
+    // mtrim() and systrim(), malloc/malloc.c.
+    constexpr uint64_t kChunkStruct = 48;  // sizeof(struct malloc_chunk)
+    auto page = static_cast<uint64_t>(getpagesize());
+    GlibcResident resident;
+    uint64_t all = 0;
+    std::vector<ResidentRange> heaps;
+    for (const AddressRange &heap : arena.heaps) {
+        heaps.emplace_back(memory, heap.start, heap.end);
+        all += heaps.back().bytes(heap.start, heap.end);
+    }
+    auto in_memory = [&](const Chunk &within, uint64_t start, uint64_t end) {
+        auto heap = arena.heap_of(within);
+        return heap ? heaps[*heap].bytes(start, end) : 0;
+    };
+    for (const std::vector<Chunk> *chunks : {&arena.bins, &arena.fast})
+        for (const Chunk &chunk : *chunks)
+            resident.free += in_memory(chunk, chunk.address, chunk.address + chunk.bytes);
+    resident.top = in_memory(arena.top, arena.top.address, arena.top.address + arena.top.bytes);
+    Chunk top;
+    for (const Chunk &chunk : join_free(arena, top))
+        resident.trimmable += in_memory(chunk, (chunk.address + kChunkStruct + page - 1) / page * page,
+                                        (chunk.address + chunk.bytes) / page * page);
+    if (arena.is_main && top.bytes > kMinChunk + 1) {
+        uint64_t end = top.address + top.bytes;
+        resident.trimmable += in_memory(top, end - (top.bytes - kMinChunk - 1) / page * page, end);
+    }
+    resident.live = all - std::min(all, resident.free + resident.top);
+    return resident;
+}
+
+}  // namespace memtrace

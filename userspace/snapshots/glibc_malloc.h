@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C library's allocator (glibc 2.31 to 2.43, malloc/malloc.c), as it lies in another process's memory. Found
+// without symbols: the bins of main_arena are 127 list heads in a row, and its parameters know where the heap begins.
+//
+//     main_arena ── next ──> arena of a thread ── next ──> ... ──> main_arena
+//        │ bins: free chunks, by size            each in heaps of 64 MiB, aligned to their size
+//        └ top: what is left of the heap, at its end
+//
+// The process may change it while it is read. What then cannot be followed is left out, and `complete` is false.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "snapshots/allocator_data.h"
+
+namespace memtrace {
+
+// Part of the C heap. A chunk's size has its header in it, as malloc.c counts.
+struct Chunk {
+    uint64_t address = 0;
+    uint64_t bytes = 0;
+};
+
+struct GlibcArena {
+    uint64_t address = 0;
+    bool is_main = false;
+    uint64_t system_bytes = 0;  // had from the kernel
+    Chunk top;
+    std::vector<Chunk> bins;          // free chunks, but for these:
+    std::vector<Chunk> fast;          // freed, and kept as they are for the next of their size (up to 2.42)
+    std::vector<AddressRange> heaps;  // where its chunks lie, by address; their ends need not be a page's
+
+    uint64_t bin_bytes() const;
+    uint64_t fast_bytes() const;
+    // Index in heaps of the one that holds all of this chunk; null when none does.
+    std::optional<size_t> heap_of(const Chunk &chunk) const;
+};
+
+// struct malloc_par.
+struct GlibcParameters {
+    uint64_t trim_threshold = 0;   // bytes at the top that are kept
+    uint64_t mmap_threshold = 0;   // bytes from which a block is a mapping of its own
+    bool thresholds_move = false;  // when such a block is freed
+    uint64_t mapped_chunks = 0;    // such blocks now
+    uint64_t mapped_bytes = 0;
+};
+
+struct GlibcSnapshot {
+    GlibcParameters parameters;
+    std::vector<GlibcArena> arenas;  // the main one first
+    bool complete = true;
+};
+
+// What a C library is told to be by its name, and where the process has its heap.
+struct GlibcHints {
+    bool links_are_plain = false;  // before 2.32, which hides those of fast bins
+    AddressRange heap;             // the mapping [heap]
+};
+
+// `data` is the C library's writable data. Null when it is no glibc, or one that is not known.
+std::optional<GlibcSnapshot> read_glibc_malloc(const ResidentMemory &memory, std::span<const AddressRange> data,
+                                               const GlibcHints &hints);
+
+// How much of an arena is in memory. Bytes.
+struct GlibcResident {
+    uint64_t live = 0;
+    uint64_t free = 0;  // chunks in bins, and fast ones
+    uint64_t top = 0;
+    // What malloc_trim(0) would give back to the kernel, once it has joined free chunks that touch: whole pages within
+    // them, and those of the main arena's top. top.
+    uint64_t trimmable = 0;
+};
+
+GlibcResident measure_resident(const ResidentMemory &memory, const GlibcArena &arena);
+
+}  // namespace memtrace
