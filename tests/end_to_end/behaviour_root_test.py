@@ -35,7 +35,7 @@ class TransparencyTest(RootTest):
     def test_signal_mask_and_dispositions_are_untouched(self):
         program = ("import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "
                    "[(s, signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)]);"
-                   "print([l for l in open('/proc/self/status') if l.startswith('Sig') and l[:4] != 'SigQ'])")  # the user's
+                   "print([l for l in open('/proc/self/status') if l.startswith('Sig') and l[:4] != 'SigQ'])")
         plain = subprocess.run([PYTHON, "-c", program], capture_output=True, text=True).stdout
         self.assertEqual(self.memtrace("run", "-q", "-o", "/dev/null", "--", PYTHON, "-c", program).stdout, plain)
 
