@@ -201,7 +201,8 @@ class ExplainTest(RootTest):
 
     def test_bad_input(self):
         for args, says in ((("explain",), "name the process"), (("explain", "-p", "0"), "not in range"),
-                           (("explain", "-p", str(os.getpid()), "--", "x"), "takes only")):
+                           (("explain", "-p", str(os.getpid()), "--", "x"), "takes only"),
+                           (("explain", "-p", str(os.getpid()), "doctor"), "takes only")):
             done = subprocess.run([MEMTRACE, *args], capture_output=True, text=True)
             self.assertEqual(done.returncode, 2, done.stderr)
             self.assertIn(says, done.stderr)

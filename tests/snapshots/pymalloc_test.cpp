@@ -123,6 +123,16 @@ TEST_F(PymallocTest, AChainThatGoesRoundEnds) {
     EXPECT_EQ(read_pymalloc(memory_, place).torn_pools, 1u);
 }
 
+TEST_F(PymallocTest, AnArenaHasNoMorePoolsThanItSays) {
+    PymallocPlace place = *find();
+    rows_[1].pools = 1;
+    rows_[1].free_pools = 0;
+    rows_[1].next_pool = address(arena_) + kArena;  // as if all were in use
+    PymallocSnapshot snapshot = read_pymalloc(memory_, place);
+    EXPECT_EQ(snapshot.used_pools(), 1u);
+    EXPECT_EQ(snapshot.free_pools(), 0u);
+}
+
 TEST_F(PymallocTest, DamageIsSurvived) {
     std::mt19937_64 random(1);
     std::vector<uint8_t> data(data_, data_ + 4096), first(arena_, arena_ + 4096);

@@ -119,8 +119,8 @@ std::optional<Options> parse_options(int argc, char **argv) {
                                            "Say where the memory of a process is, as of now: what is in use, and what "
                                            "the interpreter keeps. Reads it from outside, without BPF.");
     explain->set_help_flag("-h,--help", "Print this help and exit.");
-    int explained = 0;
-    explain->add_option("-p,--pid", explained, "The process to look into.")->check(CLI::PositiveNumber);
+    int pid = 0;  // of explain and doctor
+    explain->add_option("-p,--pid", pid, "The process to look into.")->check(CLI::PositiveNumber);
     explain->add_option("-o,--output", options.output, "Write the report to this file.");
     add_format_option(*explain, format);
 
@@ -129,8 +129,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
                                           "Say what this kernel, this user and the interpreter of a process allow, "
                                           "and what to do about what they do not. Needs no privileges.");
     doctor->set_help_flag("-h,--help", "Print this help and exit.");
-    int patient = 0;
-    doctor->add_option("-p,--pid", patient, "The process whose interpreter to look at.")->check(CLI::PositiveNumber);
+    doctor->add_option("-p,--pid", pid, "The process whose interpreter to look at.")->check(CLI::PositiveNumber);
     add_format_option(*doctor, format);
 
     // What follows "--" is the command's own, whatever it looks like.
@@ -158,21 +157,23 @@ std::optional<Options> parse_options(int argc, char **argv) {
     if (rss_source != "auto")
         options.rss_source = rss_source == "btf" ? RssSource::kBtf : RssSource::kClassic;
 
+    // These stand alone: nothing before their name, and no command after them.
+    auto take_pid = [&](const std::string &name, const char *options_of_it) {
+        if (dashes || !app.parse_order().empty() || app.get_subcommands().size() > 1)
+            fail_usage("memtrace {} takes only {}, after its name; see memtrace {} --help", name, options_of_it, name);
+        if (pid)
+            options.pids = {pid};
+    };
     if (doctor->parsed()) {
         options.command = Command::kDoctor;
-        if (dashes || !app.parse_order().empty() || run->parsed())
-            fail_usage("memtrace doctor takes only -p and --format, after its name; see memtrace doctor --help");
-        if (patient)
-            options.pids = {patient};
+        take_pid("doctor", "-p and --format");
         return options;
     }
     if (explain->parsed()) {
         options.command = Command::kExplain;
-        if (dashes || !app.parse_order().empty() || run->parsed())
-            fail_usage("memtrace explain takes only -p, -o and --format, after its name; see memtrace explain --help");
-        if (!explained)
+        take_pid("explain", "-p, -o and --format");
+        if (options.pids.empty())
             fail_usage("name the process to look into: memtrace explain -p PID");
-        options.pids = {explained};
         return options;
     }
     if (run->parsed()) {

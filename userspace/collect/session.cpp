@@ -21,9 +21,9 @@ constexpr size_t kCollectAt = 64;
 constexpr size_t kMaxSourceRoots = 200;
 // Each holds two files open too. Beyond this, garbage collections are not counted.
 constexpr size_t kMaxProbes = 200;
-constexpr size_t kMaxImportEvents = 100'000;             // of a process; what comes after is left out
-constexpr std::chrono::milliseconds kSearchEvery = 5ms;  // for an interpreter, in the second after code was mapped
-constexpr std::chrono::milliseconds kLaterSearchEvery = 500ms;
+constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
+constexpr auto kSearchEvery = 5ms;            // for an interpreter, in the second after code was mapped
+constexpr auto kLaterSearchEvery = 500ms;
 constexpr auto kNamingEvery = 100ms;  // of native places: each time costs a child process
 constexpr auto kLastNaming = 2s;      // how long the report may wait for them
 // A charge may be on its way on another CPU while its account is being closed.
@@ -210,12 +210,13 @@ void Session::receive(std::span<const uint8_t> bytes) {
             good = codes_.add_line(bytes);
         } else if (record.kind == MT_RECORD_NATIVE) {
             good = natives_.add(bytes);
-        }
-        if (record.kind == MT_RECORD_IMPORT)
+        } else if (record.kind == MT_RECORD_IMPORT) {
             good = add_import(bytes);
-        // A new account is found by look_at_new_accounts; this is one that perhaps has just loaded its interpreter.
-        if (auto search = searching_.find(record.account); record.kind == MT_RECORD_LOOK && search != searching_.end())
+        } else if (auto search = searching_.find(record.account);
+                   record.kind == MT_RECORD_LOOK && search != searching_.end()) {
+            // Perhaps it has just loaded its interpreter. (A new account is found by look_at_new_accounts.)
             search->second = {Clock::now(), std::min(Clock::now() + kSearchEvery, search->second.next)};
+        }
     }
     if (!good)
         spdlog::warn("a malformed record from the kernel was passed over ({} so far)", ++malformed_records_);

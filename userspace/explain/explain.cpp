@@ -85,21 +85,17 @@ void add_pymalloc(const PymallocSnapshot &pymalloc, const std::vector<MappedMemo
         layers[owner_at(arena.address, memory)] -= static_cast<int64_t>(arena.resident_bytes);
 }
 
-// Gives what malloc_trim(0) would give back.
-uint64_t add_glibc(const GlibcSnapshot &glibc, const ResidentMemory &memory, const std::vector<MappedMemory> &mapped,
-                   std::map<std::string, int64_t> &layers) {
-    uint64_t trimmable = 0;
+void add_glibc(const GlibcSnapshot &glibc, const std::vector<MappedMemory> &memory,
+               std::map<std::string, int64_t> &layers) {
     for (const GlibcArena &arena : glibc.arenas) {
-        GlibcResident resident = measure_resident(memory, arena);
+        const GlibcResident &resident = arena.resident;
         if (!arena.heaps.empty())
-            layers[owner_at(arena.heaps[0].start, mapped)] -=
+            layers[owner_at(arena.heaps[0].start, memory)] -=
                 static_cast<int64_t>(resident.live + resident.free + resident.top);
         layers["c_heap_live"] += static_cast<int64_t>(resident.live);
         layers["c_heap_free"] += static_cast<int64_t>(resident.free);
         layers["c_heap_top"] += static_cast<int64_t>(resident.top);
-        trimmable += resident.trimmable;
     }
-    return trimmable;
 }
 
 }  // namespace
@@ -133,7 +129,7 @@ Explanation explain(int pid, const FoundPython &python) {
     if (explanation.pymalloc)
         add_pymalloc(*explanation.pymalloc, *memory, layers);
     if (explanation.glibc)
-        explanation.trimmable_bytes = add_glibc(*explanation.glibc, resident, *memory, layers);
+        add_glibc(*explanation.glibc, *memory, layers);
     for (const auto &[owner, bytes] : layers)
         explanation.layers.push_back({owner, bytes});
     std::stable_sort(explanation.layers.begin(), explanation.layers.end(),

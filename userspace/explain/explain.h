@@ -28,7 +28,6 @@ struct Explanation {
     std::vector<Layer> layers;
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
-    uint64_t trimmable_bytes = 0;              // with glibc: what malloc_trim(0) would give back
     uint64_t duration_ns = 0;                  // of taking it
 };
 

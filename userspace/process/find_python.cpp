@@ -175,16 +175,7 @@ std::optional<FoundPython> find_python(int pid) {
     auto mappings = read_mappings(pid);
     if (!mappings)
         return std::nullopt;
-    // The first mapping of each file that is mapped executable somewhere; only those can hold an interpreter.
-    std::set<uint64_t> executable;
-    for (const Mapping &mapping : *mappings)
-        if (mapping.inode && mapping.permissions.find('x') != std::string::npos)
-            executable.insert(mapping.inode);
-    std::set<uint64_t> seen;
-    for (const Mapping &mapping : *mappings) {
-        if (!mapping.inode || mapping.offset != 0 || !executable.contains(mapping.inode) ||
-            !seen.insert(mapping.inode).second)
-            continue;
+    for (const Mapping &mapping : modules_with_code(*mappings)) {
         auto image = open_image(pid, mapping);
         if (!image)
             continue;

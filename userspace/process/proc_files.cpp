@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <set>
 #include <string_view>
 
 #include "base/file_descriptor.h"
@@ -83,6 +84,18 @@ std::optional<std::vector<Mapping>> read_mappings(int pid) {
     if (!text)
         return std::nullopt;
     return parse_mappings(*text);
+}
+
+std::vector<Mapping> modules_with_code(const std::vector<Mapping> &mappings) {
+    std::set<std::pair<uint64_t, uint64_t>> left;  // device and inode
+    for (const Mapping &mapping : mappings)
+        if (mapping.inode && mapping.permissions.find('x') != std::string::npos)
+            left.insert({mapping.device, mapping.inode});
+    std::vector<Mapping> modules;
+    for (const Mapping &mapping : mappings)
+        if (mapping.offset == 0 && left.erase({mapping.device, mapping.inode}))
+            modules.push_back(mapping);
+    return modules;
 }
 
 std::vector<std::string> split_at_nul(const std::string &text) {

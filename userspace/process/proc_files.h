@@ -34,6 +34,8 @@ std::optional<std::string> read_whole_file(const std::string &path, size_t limit
 
 // Null when the process is gone or not ours to look at (errno says which).
 std::optional<std::vector<Mapping>> read_mappings(int pid);
+// Of each file that code is mapped from, the mapping of its start.
+std::vector<Mapping> modules_with_code(const std::vector<Mapping> &mappings);
 // Pure: the text of a maps file.
 std::vector<Mapping> parse_mappings(const std::string &text);
 

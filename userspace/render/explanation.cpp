@@ -64,8 +64,11 @@ std::array<Occupancy, 5> sort_arenas(const PymallocSnapshot &pymalloc) {
     return rows;
 }
 
+std::string mib(uint64_t bytes) {
+    return render_mib(static_cast<int64_t>(bytes));
+}
+
 void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
-    auto mib = [](uint64_t bytes) { return render_mib(static_cast<int64_t>(bytes)); };
     out += fmt::format("\n{} arenas of {} each, by how much of them is in use\n", pymalloc.arenas.size(),
                        mib(pymalloc.place.arena_bytes));
     out += "  Arenas  Live blocks    Live bytes      Resident   In use\n";
@@ -80,8 +83,7 @@ void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
         out += fmt::format("{} pools are swapped out, and were left there.\n", pymalloc.absent_pools);
 }
 
-void render_glibc(std::string &out, const GlibcSnapshot &glibc, uint64_t trimmable) {
-    auto mib = [](uint64_t bytes) { return render_mib(static_cast<int64_t>(bytes)); };
+void render_glibc(std::string &out, const GlibcSnapshot &glibc) {
     out +=
         fmt::format("\nThe C heap (glibc) in {} arena{}\n", glibc.arenas.size(), glibc.arenas.size() == 1 ? "" : "s");
     out += "   From kernel        In use   Free chunks    At its end\n";
@@ -91,7 +93,7 @@ void render_glibc(std::string &out, const GlibcSnapshot &glibc, uint64_t trimmab
                            mib(arena.system_bytes - std::min(arena.system_bytes, free + arena.top.bytes)), mib(free),
                            mib(arena.top.bytes), arena.is_main ? "main" : "of threads");
     }
-    out += fmt::format("malloc_trim(0) would give {} back to the kernel.\n", mib(trimmable));
+    out += fmt::format("malloc_trim(0) would give {} back to the kernel.\n", mib(glibc.trimmable_bytes()));
     out += fmt::format("The heap's end goes back from {} on; a block is a mapping of its own from {} on{}.\n",
                        mib(glibc.parameters.trim_threshold), mib(glibc.parameters.mmap_threshold),
                        glibc.parameters.thresholds_move ? ", until a larger one is freed" : "");
@@ -101,7 +103,7 @@ void render_glibc(std::string &out, const GlibcSnapshot &glibc, uint64_t trimmab
         out += "It changed while it was read: some of its free chunks are counted as in use.\n";
 }
 
-json render_glibc(const GlibcSnapshot &glibc, uint64_t trimmable) {
+json render_glibc(const GlibcSnapshot &glibc) {
     json arenas = json::array();
     for (const GlibcArena &arena : glibc.arenas)
         arenas.push_back({{"address", arena.address},
@@ -117,7 +119,7 @@ json render_glibc(const GlibcSnapshot &glibc, uint64_t trimmable) {
             {"thresholds_move", glibc.parameters.thresholds_move},
             {"mapped_chunks", glibc.parameters.mapped_chunks},
             {"mapped_bytes", glibc.parameters.mapped_bytes},
-            {"trimmable_bytes", trimmable},
+            {"trimmable_bytes", glibc.trimmable_bytes()},
             {"complete", glibc.complete},
             {"arenas", arenas}};
 }
@@ -166,7 +168,7 @@ std::string render_explanation_table(const Explanation &explanation) {
     else
         out += "\nThe allocator of small objects was not found: the process uses another one.\n";
     if (explanation.glibc)
-        render_glibc(out, *explanation.glibc, explanation.trimmable_bytes);
+        render_glibc(out, *explanation.glibc);
     else
         out += "\nThe C heap was not found: the process uses another allocator than glibc's.\n";
     return out;
@@ -186,7 +188,7 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"rss_bytes", explanation.rss_bytes},
         {"layers", layers},
         {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},
-        {"glibc", explanation.glibc ? render_glibc(*explanation.glibc, explanation.trimmable_bytes) : json()}};
+        {"glibc", explanation.glibc ? render_glibc(*explanation.glibc) : json()}};
     return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 

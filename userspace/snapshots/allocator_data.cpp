@@ -20,14 +20,9 @@ std::vector<DataCopy> copy_data(const ResidentMemory &memory, std::span<const Ad
     for (const AddressRange &range : ranges) {
         uint64_t size = std::min(range.end - range.start, left) / page * page;
         left -= size;
-        auto present = memory.present(range.start, range.start + size);
-        if (!present)
-            continue;
         DataCopy data{range.start, std::vector<uint64_t>(size / sizeof(uint64_t))};
-        for (uint64_t i = 0; i < present->size(); i++)
-            if ((*present)[i])
-                memory.read(range.start + i * page, &data.words[i * page / sizeof(uint64_t)], page);
-        all.push_back(std::move(data));
+        if (memory.copy(range.start, range.start + size, data.words.data()))
+            all.push_back(std::move(data));
     }
     return all;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace memtrace {
 
@@ -144,6 +145,8 @@ class ArenaReader {
             read_bin(address + layout_.bins + 16 * i - 16, tail->bins[2 * i], arena);
         if (layout_.has_fast_bins)
             read_fast_bins(arena);
+        drop_overlaps(arena.bins);
+        drop_overlaps(arena.fast);
         snapshot_.arenas.push_back(std::move(arena));
         return tail->next;
     }
@@ -155,7 +158,7 @@ class ArenaReader {
             auto header = memory_.read_value<HeapHeader>(heap);
             if (!header || header->arena != arena.address || header->bytes > kHeapMax) {
                 snapshot_.complete = false;
-                return;
+                break;
             }
             arena.heaps.push_back({heap, heap + header->bytes});
             heap = header->previous;
@@ -178,6 +181,23 @@ class ArenaReader {
             before = chunk;
             chunk = header->forward;
         }
+    }
+
+    // Sorts by address. What overlaps is a contradiction, and would have us count the same pages without end.
+    void drop_overlaps(std::vector<Chunk> &chunks) {
+        std::sort(chunks.begin(), chunks.end(), [](const Chunk &a, const Chunk &b) { return a.address < b.address; });
+        uint64_t end = 0;
+        auto overlaps = [&end](const Chunk &chunk) {
+            if (chunk.address < end)
+                return true;
+            end = chunk.address + chunk.bytes;
+            return false;
+        };
+        std::vector<Chunk> apart;
+        std::remove_copy_if(chunks.begin(), chunks.end(), std::back_inserter(apart), overlaps);
+        if (apart.size() != chunks.size())
+            snapshot_.complete = false;
+        chunks = std::move(apart);
     }
 
     void read_fast_bins(GlibcArena &arena) {
@@ -213,9 +233,9 @@ uint64_t add_up(const std::vector<Chunk> &chunks) {
 
 // Free chunks by address, those that touch as one: malloc_consolidate(). One that touches top becomes part of it.
 std::vector<Chunk> join_free(const GlibcArena &arena, Chunk &top) {
-    std::vector<Chunk> all = arena.bins, joined;
-    all.insert(all.end(), arena.fast.begin(), arena.fast.end());
-    std::sort(all.begin(), all.end(), [](const Chunk &a, const Chunk &b) { return a.address < b.address; });
+    std::vector<Chunk> all, joined;
+    std::merge(arena.bins.begin(), arena.bins.end(), arena.fast.begin(), arena.fast.end(), std::back_inserter(all),
+               [](const Chunk &a, const Chunk &b) { return a.address < b.address; });
     for (const Chunk &chunk : all) {
         if (!joined.empty() && joined.back().address + joined.back().bytes == chunk.address)
             joined.back().bytes += chunk.bytes;
@@ -232,6 +252,37 @@ std::vector<Chunk> join_free(const GlibcArena &arena, Chunk &top) {
     return joined;
 }
 
+GlibcResident measure_resident(const ResidentMemory &memory, const GlibcArena &arena) {
+    // mtrim() and systrim(), malloc/malloc.c.
+    constexpr uint64_t kChunkStruct = 48;  // sizeof(struct malloc_chunk)
+    auto page = static_cast<uint64_t>(getpagesize());
+    GlibcResident resident;
+    uint64_t all = 0;
+    std::vector<ResidentRange> heaps;
+    for (const AddressRange &heap : arena.heaps) {
+        heaps.emplace_back(memory, heap.start, heap.end);
+        all += heaps.back().bytes(heap.start, heap.end);
+    }
+    auto in_memory = [&](const Chunk &within, uint64_t start, uint64_t end) {
+        auto heap = arena.heap_of(within);
+        return heap ? heaps[*heap].bytes(start, end) : 0;
+    };
+    for (const std::vector<Chunk> *chunks : {&arena.bins, &arena.fast})
+        for (const Chunk &chunk : *chunks)
+            resident.free += in_memory(chunk, chunk.address, chunk.address + chunk.bytes);
+    resident.top = in_memory(arena.top, arena.top.address, arena.top.address + arena.top.bytes);
+    Chunk top;
+    for (const Chunk &chunk : join_free(arena, top))
+        resident.trimmable += in_memory(chunk, (chunk.address + kChunkStruct + page - 1) / page * page,
+                                        (chunk.address + chunk.bytes) / page * page);
+    if (arena.is_main && top.bytes > kMinChunk + 1) {
+        uint64_t end = top.address + top.bytes;
+        resident.trimmable += in_memory(top, end - (top.bytes - kMinChunk - 1) / page * page, end);
+    }
+    resident.live = all - std::min(all, resident.free + resident.top);
+    return resident;
+}
+
 }  // namespace
 
 uint64_t GlibcArena::bin_bytes() const {
@@ -240,6 +291,13 @@ uint64_t GlibcArena::bin_bytes() const {
 
 uint64_t GlibcArena::fast_bytes() const {
     return add_up(fast);
+}
+
+uint64_t GlibcSnapshot::trimmable_bytes() const {
+    uint64_t sum = 0;
+    for (const GlibcArena &arena : arenas)
+        sum += arena.resident.trimmable;
+    return sum;
 }
 
 std::optional<size_t> GlibcArena::heap_of(const Chunk &chunk) const {
@@ -278,38 +336,9 @@ std::optional<GlibcSnapshot> read_glibc_malloc(const ResidentMemory &memory, std
     while (next && next != main && snapshot.arenas.size() < kMaxArenas)
         next = reader.read(next, false);
     snapshot.complete = snapshot.complete && next == main;
+    for (GlibcArena &arena : snapshot.arenas)
+        arena.resident = measure_resident(memory, arena);
     return snapshot;
-}
-
-GlibcResident measure_resident(const ResidentMemory &memory, const GlibcArena &arena) {
-    // mtrim() and systrim(), malloc/malloc.c.
-    constexpr uint64_t kChunkStruct = 48;  // sizeof(struct malloc_chunk)
-    auto page = static_cast<uint64_t>(getpagesize());
-    GlibcResident resident;
-    uint64_t all = 0;
-    std::vector<ResidentRange> heaps;
-    for (const AddressRange &heap : arena.heaps) {
-        heaps.emplace_back(memory, heap.start, heap.end);
-        all += heaps.back().bytes(heap.start, heap.end);
-    }
-    auto in_memory = [&](const Chunk &within, uint64_t start, uint64_t end) {
-        auto heap = arena.heap_of(within);
-        return heap ? heaps[*heap].bytes(start, end) : 0;
-    };
-    for (const std::vector<Chunk> *chunks : {&arena.bins, &arena.fast})
-        for (const Chunk &chunk : *chunks)
-            resident.free += in_memory(chunk, chunk.address, chunk.address + chunk.bytes);
-    resident.top = in_memory(arena.top, arena.top.address, arena.top.address + arena.top.bytes);
-    Chunk top;
-    for (const Chunk &chunk : join_free(arena, top))
-        resident.trimmable += in_memory(chunk, (chunk.address + kChunkStruct + page - 1) / page * page,
-                                        (chunk.address + chunk.bytes) / page * page);
-    if (arena.is_main && top.bytes > kMinChunk + 1) {
-        uint64_t end = top.address + top.bytes;
-        resident.trimmable += in_memory(top, end - (top.bytes - kMinChunk - 1) / page * page, end);
-    }
-    resident.live = all - std::min(all, resident.free + resident.top);
-    return resident;
 }
 
 }  // namespace memtrace

@@ -24,13 +24,24 @@ struct Chunk {
     uint64_t bytes = 0;
 };
 
+// How much of an arena is in memory. Bytes; the first three are all of it.
+struct GlibcResident {
+    uint64_t live = 0;
+    uint64_t free = 0;  // chunks in bins, and fast ones
+    uint64_t top = 0;
+    // What malloc_trim(0) would give back to the kernel, once it has joined free chunks that touch: whole pages within
+    // them, and of the main arena's top.
+    uint64_t trimmable = 0;
+};
+
 struct GlibcArena {
     uint64_t address = 0;
     bool is_main = false;
     uint64_t system_bytes = 0;  // had from the kernel
     Chunk top;
-    std::vector<Chunk> bins;          // free chunks, but for these:
-    std::vector<Chunk> fast;          // freed, and kept as they are for the next of their size (up to 2.42)
+    std::vector<Chunk> bins;  // free chunks, by address, but for these:
+    std::vector<Chunk> fast;  // freed, and kept as they are for the next of their size (up to 2.42)
+    GlibcResident resident;
     std::vector<AddressRange> heaps;  // where its chunks lie, by address; their ends need not be a page's
 
     uint64_t bin_bytes() const;
@@ -52,6 +63,8 @@ struct GlibcSnapshot {
     GlibcParameters parameters;
     std::vector<GlibcArena> arenas;  // the main one first
     bool complete = true;
+
+    uint64_t trimmable_bytes() const;  // of all arenas
 };
 
 // What a C library is told to be by its name, and where the process has its heap.
@@ -63,17 +76,5 @@ struct GlibcHints {
 // `data` is the C library's writable data. Null when it is no glibc, or one that is not known.
 std::optional<GlibcSnapshot> read_glibc_malloc(const ResidentMemory &memory, std::span<const AddressRange> data,
                                                const GlibcHints &hints);
-
-// How much of an arena is in memory. Bytes.
-struct GlibcResident {
-    uint64_t live = 0;
-    uint64_t free = 0;  // chunks in bins, and fast ones
-    uint64_t top = 0;
-    // What malloc_trim(0) would give back to the kernel, once it has joined free chunks that touch: whole pages within
-    // them, and those of the main arena's top. top.
-    uint64_t trimmable = 0;
-};
-
-GlibcResident measure_resident(const ResidentMemory &memory, const GlibcArena &arena);
 
 }  // namespace memtrace

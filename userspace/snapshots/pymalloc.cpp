@@ -91,6 +91,11 @@ bool is_arena(const ArenaObject &arena, uint32_t pool_bytes) {
            arena.next_pool >= arena.address && arena.next_pool - arena.address <= kMaxArenaBytes;
 }
 
+// Pools are aligned to their size; an arena need not be.
+uint64_t first_pool(const ArenaObject &arena, uint32_t pool_bytes) {
+    return (arena.address + pool_bytes - 1) / pool_bytes * pool_bytes;
+}
+
 // Whether each of these pools lies in the arena that it names. Gives the arenas' size.
 uint32_t confirm_arenas(Guesses &memory, uint64_t arenas, uint32_t pool_bytes, const std::vector<UsedPool> &pools) {
     uint32_t arena_bytes = 0;
@@ -122,7 +127,7 @@ uint32_t count_arena_slots(const ResidentMemory &memory, const PymallocPlace &pl
             if (!arena.address)
                 continue;
             any = true;
-            uint64_t first = (arena.address + place.pool_bytes - 1) / place.pool_bytes * place.pool_bytes;
+            uint64_t first = first_pool(arena, place.pool_bytes);
             good = is_arena(arena, place.pool_bytes);
             if (good && arena.next_pool > first) {
                 auto header = memory.read_value<PoolHeader>(first);
@@ -195,19 +200,18 @@ class ArenaReader {
         if (!is_arena(object, place.pool_bytes) || overlaps(object.address))
             return;
         starts_.insert(object.address);
-        auto present = memory_.present(object.address, object.address + place.arena_bytes);
+        auto present = memory_.copy(object.address, object.address + place.arena_bytes, image_.data());
         if (!present)
             return;
         present_ = std::move(*present);
         Arena arena{.address = object.address, .pools = object.pools};
         arena.resident_bytes = static_cast<uint64_t>(std::count(present_.begin(), present_.end(), true)) * page_;
-        copy(arena);
-        uint64_t first = (object.address + place.pool_bytes - 1) / place.pool_bytes * place.pool_bytes;
         in_used_pools_ = 0;
-        for (uint64_t pool = first;
-             pool < object.next_pool && pool + place.pool_bytes <= object.address + place.arena_bytes;
-             pool += place.pool_bytes)
+        uint64_t pool = first_pool(object, place.pool_bytes), end = object.address + place.arena_bytes;
+        for (uint32_t i = 0; i < object.pools && pool < object.next_pool && pool + place.pool_bytes <= end; i++) {
             read_pool(pool, arena);
+            pool += place.pool_bytes;
+        }
         snapshot_.resident.free_pools += arena.resident_bytes - in_used_pools_;
         snapshot_.arenas.push_back(arena);
     }
@@ -225,16 +229,6 @@ class ArenaReader {
     size_t count_present(size_t page) const {
         auto begin = present_.begin() + static_cast<ptrdiff_t>(page);
         return static_cast<size_t>(std::find(begin, present_.end(), false) - begin);
-    }
-
-    // Its pages, as many at once as there are in a row.
-    void copy(const Arena &arena) {
-        for (size_t page = 0; page < present_.size(); page++) {
-            size_t count = count_present(page);
-            if (count && !memory_.read(arena.address + page * page_, &image_[page * page_], count * page_))
-                std::fill_n(present_.begin() + static_cast<ptrdiff_t>(page), count, false);  // given back meanwhile
-            page += count;
-        }
     }
 
     void read_pool(uint64_t pool, Arena &arena) {

@@ -49,6 +49,22 @@ std::optional<std::vector<bool>> ResidentMemory::present(uint64_t start, uint64_
     return pages;
 }
 
+std::optional<std::vector<bool>> ResidentMemory::copy(uint64_t start, uint64_t end, void *into) const {
+    auto pages = present(start, end);
+    if (!pages)
+        return std::nullopt;
+    for (auto at = pages->begin(); at != pages->end();) {
+        at = std::find(at, pages->end(), true);
+        auto behind = std::find(at, pages->end(), false);
+        auto offset = static_cast<size_t>(at - pages->begin()) * kPageBytes;
+        auto size = static_cast<size_t>(behind - at) * kPageBytes;
+        if (size && !memory_.read(start + offset, static_cast<uint8_t *>(into) + offset, size))
+            std::fill(at, behind, false);
+        at = behind;
+    }
+    return pages;
+}
+
 ResidentRange::ResidentRange(const ResidentMemory &memory, uint64_t start, uint64_t end)
     : start_(start), end_(std::max(start, end)) {
     present_ = memory.present(start_ / kPageBytes * kPageBytes, (end_ + kPageBytes - 1) / kPageBytes * kPageBytes)

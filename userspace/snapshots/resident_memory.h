@@ -23,6 +23,9 @@ class ResidentMemory : public RemoteMemory {
     // One entry a page of [start, end), page aligned, true where it is in memory. Null when the kernel does not tell,
     // and of more than 1 TiB.
     std::optional<std::vector<bool>> present(uint64_t start, uint64_t end) const;
+    // The same, and copies those pages to `into`, which has room for the whole range. A page that could not be read,
+    // since it went meanwhile, is not in memory.
+    std::optional<std::vector<bool>> copy(uint64_t start, uint64_t end, void *into) const;
 
   private:
     FileDescriptor page_map_;

@@ -16,7 +16,6 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string_view>
 
 #include "base/file_descriptor.h"
@@ -41,16 +40,10 @@ struct Module {
 
 // The files that code is mapped from.
 std::vector<Module> open_modules(int pid, const std::vector<Mapping> &mappings) {
-    std::set<std::pair<uint64_t, uint64_t>> with_code;
-    for (const Mapping &mapping : mappings)
-        if (mapping.inode && mapping.permissions.find('x') != std::string::npos)
-            with_code.insert({mapping.device, mapping.inode});
     std::vector<Module> modules;
-    for (const Mapping &mapping : mappings) {
+    for (const Mapping &mapping : modules_with_code(mappings)) {
         if (modules.size() == kMaxModules)
             break;
-        if (mapping.offset != 0 || !with_code.erase({mapping.device, mapping.inode}))
-            continue;
         FileDescriptor file(open(mapping.map_file(pid).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
         if (file)
             modules.push_back({mapping.path, mapping.start, std::move(file)});
