@@ -9,7 +9,7 @@ import time
 
 import jsonschema
 
-from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, WORKLOADS, interpreters, resident_bytes
+from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, WORKLOADS, interpreters, resident_bytes, wait_until
 
 # Objects of all sizes, a part of them freed, and then nothing that allocates: the figures stand still.
 STANDS_STILL = """
@@ -19,6 +19,42 @@ del keep[::3], keep[100000:150000]
 stats, wait = sys._debugmallocstats, signal.pause
 stats()
 wait()
+"""
+# Makes objects of many types when told to, twice: first some that it drops again, so that all that making them needs is there.
+# Then it says how many objects of each type its garbage collector knows of.
+CENSUS = """
+import gc, json, sys
+class Plain(object):
+    def __init__(self, i):
+        self.i = self.j = i
+class Slotted(object):
+    __slots__ = "a", "b"
+class Listed(list):
+    pass
+def make(count):
+    made = [None] * (11 * count)
+    for i in range(count):
+        made[11 * i:11 * i + 11] = (i + 1000000, i + 0.5, "text %d" % i, bytearray(b"x"), (made, i), [None], {i: None}, {None},
+                                    complex(i, 1), Plain(None), Slotted())
+    return made
+def counts():
+    found = {}
+    for one in gc.get_objects():
+        name = type(one).__name__
+        found[name] = found.get(name, 0) + 1
+    return found
+made = make(100)
+counts()
+made = None
+for count in 0, 0, 0, 0, 1000, 0:  # 3.14 needs some rounds to come to rest
+    sys.stdin.readline()
+    made = make(count)
+    gc.collect()
+    text = json.dumps(counts()) + "\\n"
+    gc.collect()
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    del text
 """
 # Few objects alive in each of many arenas.
 PINNED = """
@@ -99,6 +135,48 @@ class ExplainTest(RootTest):
                 compared += len(own["classes"])
         self.assertGreaterEqual(compared, 3 * 25)
         print(f"{compared} size classes compared, 0 differ", file=sys.stderr)
+
+    def test_objects_are_those_of_the_process(self):
+        """Those that it makes, one by one; and all that its garbage collector knows of."""
+        count, compared = 1000, 0
+        for interpreter in interpreters():
+            if interpreter.free_threaded:
+                continue
+            version = [int(part) for part in interpreter.version.split(".")]
+            made = dict.fromkeys(["str", "float", "bytearray", "tuple", "list", "dict", "set", "complex", "Plain", "Slotted"], count)
+            made["int"] = count + max(0, count - (257 if version < [3, 15] else 1025))  # small ones are there from the start
+            if version < [3, 11]:
+                made["dict"] *= 2  # a Plain has one
+            if version >= [3, 15]:
+                made["bytes"] = count  # a bytearray has one
+            with self.subTest(interpreter=interpreter.name):
+                target = self.start(*interpreter.command(self.write("census.py", CENSUS)), stdin=subprocess.PIPE,
+                                    stdout=subprocess.PIPE, text=True)
+                for _ in range(4):
+                    before, _ = self.census(target)
+                after, own = self.census(target)
+                self.assertEqual({name: after[name] - before.get(name, 0) for name in after
+                                  if after[name] != before.get(name, 0)}, made)
+                # The collector does not know of those that can be in no cycle.
+                for name in sorted(own):
+                    if name in ("dict", "tuple", "frozenset", "frame", "type", "builtin_function_or_method"):
+                        self.assertGreaterEqual(after[name], own[name] - 1, name)  # its own table of counts is gone
+                    else:
+                        self.assertEqual(after.get(name), own[name], name)
+                compared += len(own)
+        print(f"{compared} types compared with what the garbage collector knows, 0 differ", file=sys.stderr)
+
+    def census(self, target):
+        """Objects by type, as memtrace sees them, and as the garbage collector does, which leaves many out."""
+        target.stdin.write("\n")
+        target.stdin.flush()
+        own = json.loads(target.stdout.readline())
+        wait_until(lambda: "sleeping" in self.state(target.pid))
+        found = {}
+        for row in self.explain(target.pid)["objects"]["types"]:
+            name = row["type"].rpartition(".")[2]
+            found[name] = found.get(name, 0) + row["objects"]
+        return found, own
 
     def start_mess(self, interpreter):
         """A process with a torn C heap, that waits; and what its C library says of it."""

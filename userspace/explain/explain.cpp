@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "explain/explain.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -68,75 +71,229 @@ std::string owner_of(const Mapping &mapping) {
     return "anonymous";
 }
 
-// The owner of the mapping that has this address.
-std::string owner_at(uint64_t address, const std::vector<MappedMemory> &memory) {
-    auto above = std::upper_bound(memory.begin(), memory.end(), address,
-                                  [](uint64_t at, const MappedMemory &m) { return at < m.mapping.start; });
-    return owner_of(above == memory.begin() ? Mapping{} : std::prev(above)->mapping);
+// Mappings that malloc may have made: private, writable, and of no file.
+std::vector<AddressRange> anonymous_mappings(const std::vector<MappedMemory> &memory) {
+    std::vector<AddressRange> ranges;
+    for (const MappedMemory &part : memory)
+        if (part.mapping.permissions.starts_with("rw") && !is_shared(part.mapping) && !part.mapping.inode &&
+            owner_of(part.mapping) == "anonymous")
+            ranges.push_back({part.mapping.start, part.mapping.end});
+    return ranges;
 }
 
-void add_pymalloc(const PymallocSnapshot &pymalloc, const std::vector<MappedMemory> &memory,
-                  std::map<std::string, int64_t> &layers) {
-    layers["pymalloc_live"] += static_cast<int64_t>(pymalloc.resident.live);
-    layers["pymalloc_free_blocks"] += static_cast<int64_t>(pymalloc.resident.free_blocks);
-    layers["pymalloc_free_pools"] += static_cast<int64_t>(pymalloc.resident.free_pools);
-    layers["pymalloc_headers"] += static_cast<int64_t>(pymalloc.resident.headers);
-    for (const Arena &arena : pymalloc.arenas)
-        layers[owner_at(arena.address, memory)] -= static_cast<int64_t>(arena.resident_bytes);
-}
-
-void add_glibc(const GlibcSnapshot &glibc, const std::vector<MappedMemory> &memory,
-               std::map<std::string, int64_t> &layers) {
-    for (const GlibcArena &arena : glibc.arenas) {
-        const GlibcResident &resident = arena.resident;
-        if (!arena.heaps.empty())
-            layers[owner_at(arena.heaps[0].start, memory)] -=
-                static_cast<int64_t>(resident.live + resident.free + resident.top);
-        layers["c_heap_live"] += static_cast<int64_t>(resident.live);
-        layers["c_heap_free"] += static_cast<int64_t>(resident.free);
-        layers["c_heap_top"] += static_cast<int64_t>(resident.top);
+// Takes one explanation.
+class Explainer {
+  public:
+    Explainer(int pid, const FoundPython &python) : resident_(pid) {
+        explanation_.pid = pid;
+        explanation_.identity = read_identity(pid);
+        explanation_.python = python;
+        auto memory = read_memory_map(pid);
+        if (!memory)
+            fail("process {} is not ours to look into: {}", pid, strerror(errno));
+        memory_ = std::move(*memory);
     }
-}
+
+    Explanation explain() {
+        auto started = std::chrono::steady_clock::now();
+        take_mappings();
+        take_allocators();
+        take_zeros_in_huge_pages();
+        for (const auto &[owner, bytes] : layers_)
+            explanation_.layers.push_back({owner, bytes});
+        std::stable_sort(explanation_.layers.begin(), explanation_.layers.end(),
+                         [](const Layer &a, const Layer &b) { return a.resident_bytes > b.resident_bytes; });
+        explanation_.findings = find_causes(explanation_);
+        explanation_.duration_ns = static_cast<uint64_t>(
+            std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - started).count());
+        return std::move(explanation_);
+    }
+
+  private:
+    // The layers as the kernel sees them.
+    void take_mappings() {
+        std::map<std::string, int64_t> files;
+        for (const MappedMemory &part : memory_) {
+            const Mapping &mapping = part.mapping;
+            explanation_.rss_bytes += part.rss_bytes;
+            if (is_shared(mapping)) {
+                layers_["shared_memory"] += part.rss_bytes;
+            } else if (mapping.inode) {
+                layers_["file_mappings"] += part.rss_bytes - part.anonymous_bytes;
+                layers_["file_private"] += part.anonymous_bytes;
+                files[mapping.path] += part.rss_bytes;
+            } else {
+                // No allocator of ours uses MADV_FREE: what is given up so was mapped by others.
+                int64_t given_up = owner_of(mapping) == "anonymous" ? part.lazy_free_bytes : 0;
+                layers_[owner_of(mapping)] += part.rss_bytes - given_up;
+                if (given_up)
+                    layers_["lazy_free"] += given_up;
+                explanation_.huge_page_bytes += part.huge_page_bytes;
+            }
+        }
+        if (auto peak = read_peak_rss(explanation_.pid))
+            explanation_.peak_rss_bytes = std::max(*peak, explanation_.rss_bytes);
+        constexpr size_t kLargest = 5;
+        std::vector<std::pair<std::string, int64_t>> &largest = explanation_.largest_files;
+        largest.assign(files.begin(), files.end());
+        std::sort(largest.begin(), largest.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
+        largest.resize(std::min(largest.size(), kLargest));
+    }
+
+    // What its allocators make of them.
+    void take_allocators() {
+        auto place = find_pymalloc(resident_, data_of(explanation_.python.file, memory_));
+        explanation_.glibc = read_glibc(resident_, memory_);
+        std::vector<uint64_t> arenas = place ? arena_addresses(resident_, *place) : std::vector<uint64_t>();
+        for (uint64_t address : arenas)
+            known_.push_back({address, address + place->arena_bytes});
+        CensusTaker census(resident_, explanation_.python.version, std::move(arenas), place.value_or(PymallocPlace{}));
+        std::vector<Chunk> tail;
+        if (explanation_.glibc)
+            tail = take_heap(census);
+        if (place) {
+            explanation_.pymalloc =
+                read_pymalloc(resident_, *place, [&](const UsedPoolCopy &pool) { census.add_pool(pool); });
+            take_layers(*explanation_.pymalloc);
+        }
+        explanation_.census = census.finish();
+        if (explanation_.pymalloc && !census.collected().empty())
+            explanation_.garbage = find_garbage(resident_, explanation_.python.version, census.types(),
+                                                census.collected(), *explanation_.pymalloc);
+        for (const Chunk &chunk : tail) {
+            bool is_table = place && chunk.address + kChunkHeader == place->arenas;
+            explanation_.heap_pins.push_back(
+                {chunk, is_table ? "pymalloc's own table of its arenas" : census.describe(chunk)});
+        }
+    }
+
+    // All that is alive in the C heap: in its arenas, and in blocks that are mappings of their own. Gives the last
+    // chunks of those that pin the heap's end.
+    std::vector<Chunk> take_heap(CensusTaker &census) {
+        constexpr size_t kMaxTail = 16;
+        const GlibcSnapshot &glibc = *explanation_.glibc;
+        explanation_.heap = split_heap(glibc.arenas[0], glibc.parameters);
+        std::vector<Chunk> tail;
+        for (const GlibcArena &arena : glibc.arenas) {
+            visit_live_chunks(resident_, arena, [&](const LiveChunk &chunk) {
+                census.add_chunk(chunk, false);
+                if (arena.is_main && chunk.chunk.address >= explanation_.heap.tail.start &&
+                    chunk.chunk.address < explanation_.heap.tail.end) {
+                    if (tail.size() == kMaxTail)
+                        tail.erase(tail.begin());
+                    tail.push_back(chunk.chunk);
+                }
+            });
+            known_.insert(known_.end(), arena.heaps.begin(), arena.heaps.end());
+            take_layers(arena);
+        }
+        sort_known();
+        std::vector<AddressRange> mapped;
+        for (const Chunk &chunk : find_mapped_chunks(resident_, anonymous_mappings(memory_), known_)) {
+            uint64_t end = chunk.address + chunk.bytes;
+            LiveChunk live{chunk, {}, ResidentRange(resident_, chunk.address, end).bytes(chunk.address, end)};
+            std::array<uint8_t, 64> beginning;
+            if (resident_.read(chunk.address + kChunkHeader, beginning.data(), beginning.size()))
+                live.bytes = beginning;
+            move_layer(owner_at(chunk.address), "mapped_blocks", live.resident_bytes);
+            census.add_chunk(live, true);
+            mapped.push_back({chunk.address, end});
+        }
+        known_.insert(known_.end(), mapped.begin(), mapped.end());
+        sort_known();
+        return tail;
+    }
+
+    // Pages of zeros in huge pages were never written, as a rule. Allocators' memory is left to them.
+    void take_zeros_in_huge_pages() {
+        constexpr uint64_t kPiece = 2 << 20;
+        uint64_t left = 1ull << 30;  // that is read
+        std::vector<uint8_t> copy(kPiece);
+        auto page = static_cast<uint64_t>(getpagesize());
+        auto known = known_.begin();
+        for (const MappedMemory &part : memory_) {
+            if (!part.huge_page_bytes || part.mapping.inode || owner_of(part.mapping) != "anonymous")
+                continue;
+            for (uint64_t at = part.mapping.start; at < part.mapping.end && left >= kPiece;) {
+                while (known != known_.end() && known->end <= at)
+                    ++known;
+                if (known != known_.end() && known->start <= at) {
+                    at = (known->end + page - 1) / page * page;
+                    continue;
+                }
+                uint64_t end = std::min({part.mapping.end, (at / kPiece + 1) * kPiece,
+                                         known == known_.end() ? UINT64_MAX : known->start / page * page});
+                auto present = resident_.copy(at, end, copy.data());
+                uint64_t zeros = 0;
+                for (size_t i = 0; present && i < present->size(); i++)
+                    zeros += (*present)[i] && is_zero(&copy[i * page], page);
+                if (zeros)
+                    move_layer("anonymous", "huge_page_zeros", zeros * page);
+                left -= kPiece;
+                at = end;
+            }
+        }
+    }
+
+    static bool is_zero(const uint8_t *bytes, size_t size) {
+        return !bytes[0] && !std::memcmp(bytes, bytes + 1, size - 1);
+    }
+
+    void take_layers(const PymallocSnapshot &pymalloc) {
+        layers_["pymalloc_live"] += static_cast<int64_t>(pymalloc.resident.live);
+        layers_["pymalloc_free_blocks"] += static_cast<int64_t>(pymalloc.resident.free_blocks);
+        layers_["pymalloc_free_pools"] += static_cast<int64_t>(pymalloc.resident.free_pools);
+        layers_["pymalloc_headers"] += static_cast<int64_t>(pymalloc.resident.headers);
+        for (const Arena &arena : pymalloc.arenas)
+            layers_[owner_at(arena.address)] -= static_cast<int64_t>(arena.resident_bytes);
+    }
+
+    void take_layers(const GlibcArena &arena) {
+        if (arena.heaps.empty())
+            return;
+        std::string owner = owner_at(arena.heaps[0].start);
+        move_layer(owner, "c_heap_live", arena.resident.live);
+        move_layer(owner, "c_heap_free", arena.resident.free);
+        move_layer(owner, "c_heap_top", arena.resident.top);
+    }
+
+    void move_layer(const std::string &from, const char *to, uint64_t bytes) {
+        layers_[from] -= static_cast<int64_t>(bytes);
+        layers_[to] += static_cast<int64_t>(bytes);
+    }
+
+    // The owner of the mapping that has this address.
+    std::string owner_at(uint64_t address) const {
+        auto above = std::upper_bound(memory_.begin(), memory_.end(), address,
+                                      [](uint64_t at, const MappedMemory &m) { return at < m.mapping.start; });
+        return owner_of(above == memory_.begin() ? Mapping{} : std::prev(above)->mapping);
+    }
+
+    void sort_known() {
+        std::sort(known_.begin(), known_.end(),
+                  [](const AddressRange &a, const AddressRange &b) { return a.start < b.start; });
+    }
+
+    static constexpr uint64_t kChunkHeader = 16;
+
+    ResidentMemory resident_;
+    std::vector<MappedMemory> memory_;
+    std::vector<AddressRange> known_;  // to an allocator, sorted
+    std::map<std::string, int64_t> layers_;
+    Explanation explanation_;
+};
 
 }  // namespace
 
-Explanation explain(int pid, const FoundPython &python) {
-    auto started = std::chrono::steady_clock::now();
-    Explanation explanation;
-    explanation.pid = pid;
-    explanation.identity = read_identity(pid);
-    explanation.python = python;
-    auto memory = read_memory_map(pid);
-    if (!memory)
-        fail("process {} is not ours to look into: {}", pid, strerror(errno));
-    ResidentMemory resident(pid);
-    if (auto place = find_pymalloc(resident, data_of(python.file, *memory)))
-        explanation.pymalloc = read_pymalloc(resident, *place);
-    explanation.glibc = read_glibc(resident, *memory);
+int64_t Explanation::layer(std::string_view owner) const {
+    for (const Layer &layer : layers)
+        if (layer.owner == owner)
+            return layer.resident_bytes;
+    return 0;
+}
 
-    std::map<std::string, int64_t> layers;
-    for (const MappedMemory &part : *memory) {
-        explanation.rss_bytes += part.rss_bytes;
-        if (is_shared(part.mapping)) {
-            layers["shared_memory"] += part.rss_bytes;
-        } else if (part.mapping.inode) {
-            layers["file_mappings"] += part.rss_bytes - part.anonymous_bytes;
-            layers["file_private"] += part.anonymous_bytes;
-        } else {
-            layers[owner_of(part.mapping)] += part.rss_bytes;
-        }
-    }
-    if (explanation.pymalloc)
-        add_pymalloc(*explanation.pymalloc, *memory, layers);
-    if (explanation.glibc)
-        add_glibc(*explanation.glibc, *memory, layers);
-    for (const auto &[owner, bytes] : layers)
-        explanation.layers.push_back({owner, bytes});
-    std::stable_sort(explanation.layers.begin(), explanation.layers.end(),
-                     [](const Layer &a, const Layer &b) { return a.resident_bytes > b.resident_bytes; });
-    explanation.duration_ns = static_cast<uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - started).count());
-    return explanation;
+Explanation explain(int pid, const FoundPython &python) {
+    return Explainer(pid, python).explain();
 }
 
 }  // namespace memtrace

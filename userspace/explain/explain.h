@@ -5,8 +5,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "explain/causes/causes.h"
+#include "explain/census.h"
+#include "explain/garbage.h"
+#include "explain/heap_split.h"
 #include "process/find_python.h"
 #include "process/proc_files.h"
 #include "snapshots/glibc_malloc.h"
@@ -20,15 +26,31 @@ struct Layer {
     int64_t resident_bytes = 0;
 };
 
+// A live chunk near the end of the C heap.
+struct HeapPin {
+    Chunk chunk;
+    std::string owner;  // in words: "a Python object of type dict"
+};
+
 struct Explanation {
     int pid = 0;
     ProcessIdentity identity;
     FoundPython python;
     int64_t rss_bytes = 0;
+    std::optional<int64_t> peak_rss_bytes;
     std::vector<Layer> layers;
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
-    uint64_t duration_ns = 0;                  // of taking it
+    Census census;
+    std::optional<Garbage> garbage;                              // null: not looked for, in too many objects
+    HeapSplit heap;                                              // of the main thread's C heap
+    std::vector<HeapPin> heap_pins;                              // what keeps its end: some, those nearest to it last
+    int64_t huge_page_bytes = 0;                                 // resident in transparent huge pages
+    std::vector<std::pair<std::string, int64_t>> largest_files;  // mapped, with their resident bytes
+    std::vector<Finding> findings;
+    uint64_t duration_ns = 0;  // of taking it
+
+    int64_t layer(std::string_view owner) const;  // 0 when there is none
 };
 
 // Throws Failure for a process that may not be looked at, or has gone meanwhile.

@@ -11,22 +11,25 @@ namespace memtrace {
 
 namespace {
 
-// "Rss:      132 kB"
+// "Rss:      132 kB", behind the colon.
+int64_t parse_kib(std::string_view figure) {
+    figure.remove_prefix(std::min(figure.find_first_of("0123456789"), figure.size()));
+    int64_t kib = 0;
+    std::from_chars(figure.data(), figure.data() + figure.size(), kib);
+    return kib * 1024;
+}
+
 void take_figure(MappedMemory &memory, std::string_view line) {
     static constexpr std::pair<std::string_view, int64_t MappedMemory::*> kFigures[] = {
         {"Rss:", &MappedMemory::rss_bytes},
         {"Anonymous:", &MappedMemory::anonymous_bytes},
         {"LazyFree:", &MappedMemory::lazy_free_bytes},
+        {"AnonHugePages:", &MappedMemory::huge_page_bytes},
         {"Swap:", &MappedMemory::swap_bytes},
     };
-    for (auto [name, member] : kFigures) {
-        if (!line.starts_with(name))
-            continue;
-        line.remove_prefix(std::min(line.find_first_of("0123456789"), line.size()));
-        int64_t kib = 0;
-        std::from_chars(line.data(), line.data() + line.size(), kib);
-        memory.*member = kib * 1024;
-    }
+    for (auto [name, member] : kFigures)
+        if (line.starts_with(name))
+            memory.*member = parse_kib(line.substr(name.size()));
 }
 
 }  // namespace
@@ -45,7 +48,7 @@ std::vector<MappedMemory> parse_memory_map(const std::string &text) {
             continue;
         }
         for (Mapping &mapping : parse_mappings(line))
-            all.push_back({std::move(mapping), 0, 0, 0, 0});
+            all.push_back({.mapping = std::move(mapping)});
     }
     return all;
 }
@@ -56,6 +59,15 @@ std::optional<std::vector<MappedMemory>> read_memory_map(int pid) {
     if (!text)
         return std::nullopt;
     return parse_memory_map(*text);
+}
+
+std::optional<int64_t> read_peak_rss(int pid) {
+    constexpr std::string_view kName = "\nVmHWM:";
+    auto status = read_whole_file(fmt::format("/proc/{}/status", pid));
+    size_t at = status ? status->find(kName) : std::string::npos;
+    if (at == std::string::npos)
+        return std::nullopt;
+    return parse_kib(std::string_view(*status).substr(at + kName.size()));
 }
 
 }  // namespace memtrace

@@ -16,12 +16,15 @@ struct MappedMemory {
     int64_t rss_bytes = 0;
     int64_t anonymous_bytes = 0;  // of rss_bytes: private to processes, a file's changed pages among them
     int64_t lazy_free_bytes = 0;  // of anonymous_bytes: given up by MADV_FREE, and not yet taken
+    int64_t huge_page_bytes = 0;  // of anonymous_bytes: in transparent huge pages
     int64_t swap_bytes = 0;
 };
 
 // Null when the process has gone or is not ours to look at (errno says which). Takes the kernel a millisecond for some
 // 10 MiB; a process that moves meanwhile may show a page twice, or not at all.
 std::optional<std::vector<MappedMemory>> read_memory_map(int pid);
+// The largest resident set that the process has had, in bytes (VmHWM). Null when the process has gone.
+std::optional<int64_t> read_peak_rss(int pid);
 // Pure: the text of an smaps file.
 std::vector<MappedMemory> parse_memory_map(const std::string &text);
 

@@ -21,6 +21,9 @@ struct PythonVersion {
     int micro = 0;  // -1: not known
 
     auto operator<=>(const PythonVersion &) const = default;
+    bool is_at_least(int its_major, int its_minor) const {  // whatever the micro version, known or not
+        return major > its_major || (major == its_major && minor >= its_minor);
+    }
 };
 
 // PyTypeObject.tp_members of the type at `symbol` has a member of this name at this offset.

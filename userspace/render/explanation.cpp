@@ -23,7 +23,10 @@ const char *describe(const std::string &owner) {
         {"c_heap_live", "the C heap in use: larger Python objects, extension modules"},
         {"c_heap_free", "the C heap, freed and kept between what is in use"},
         {"c_heap_top", "the C heap, free at its end"},
-        {"anonymous", "other private memory: large objects, thread stacks and heaps"},
+        {"mapped_blocks", "large blocks from the C library, each a mapping of its own"},
+        {"anonymous", "other private memory: thread stacks, mappings made without the C library"},
+        {"lazy_free", "given up, and not yet taken by the kernel"},
+        {"huge_page_zeros", "never written, and resident as part of huge pages"},
         {"file_mappings", "programs, libraries and other files, shared with the page cache"},
         {"file_private", "pages of files that the process has changed"},
         {"shared_memory", "memory shared between processes"},
@@ -153,6 +156,73 @@ json render_pymalloc(const PymallocSnapshot &pymalloc) {
             {"arenas", arenas}};
 }
 
+constexpr size_t kTypesInTable = 20;
+
+void render_census(std::string &out, const Census &census) {
+    out += "\nPython objects alive, by type\n";
+    out += "     Objects         Bytes  Larger buffers   Type\n";
+    for (const TypeCount &type : std::span(census.types).first(std::min(kTypesInTable, census.types.size())))
+        out += fmt::format("{:>12}{:>14}{:>16}   {}\n", type.objects, mib(type.bytes), mib(type.buffer_bytes),
+                           printable(type.type));
+    if (census.types.size() > kTypesInTable)
+        out += fmt::format("{} more types; --format json has them all.\n", census.types.size() - kTypesInTable);
+    out += fmt::format("{} small blocks of {} are no objects: tables of dicts, lists and the like.\n",
+                       census.small_buffers.blocks, mib(census.small_buffers.bytes));
+    out += fmt::format("{} blocks of {} in the C heap belong to no object that was found.\n", census.native.blocks,
+                       mib(census.native.bytes));
+    if (census.number_blocks.blocks)
+        out += fmt::format("{} blocks of {} hold Python 2's ints and floats: {} of {} places are in use.\n",
+                           census.number_blocks.blocks, mib(census.number_blocks.bytes), census.numbers_alive,
+                           census.number_slots);
+}
+
+json render_census(const Census &census) {
+    auto block_count = [](const BlockCount &count) { return json{{"blocks", count.blocks}, {"bytes", count.bytes}}; };
+    json types = json::array();
+    for (const TypeCount &type : census.types)
+        types.push_back({{"type", type.type},
+                         {"objects", type.objects},
+                         {"bytes", type.bytes},
+                         {"buffer_bytes", type.buffer_bytes}});
+    return {{"types", types},
+            {"small_buffers", block_count(census.small_buffers)},
+            {"kept", block_count(census.kept_objects)},
+            {"native", block_count(census.native)},
+            {"complete", census.complete}};
+}
+
+void render_findings(std::string &out, const std::vector<Finding> &findings) {
+    out += "\nWhy it is resident\n";
+    int number = 0;
+    for (const Finding &finding : findings) {
+        out += fmt::format("{:>3}. {:>12}   {}: {}\n", ++number, render_mib(finding.bytes), finding.cause,
+                           printable(finding.summary));
+        for (const std::string &sentence : finding.evidence)
+            out += fmt::format("{:>20}{}\n", "", printable(sentence));
+        for (const Remedy &remedy : finding.remedies)
+            out += fmt::format("{:>20}{} {}{}\n", "", "->", printable(remedy.action),
+                               remedy.predicted_bytes && *remedy.predicted_bytes > 0
+                                   ? fmt::format(" would give {} back", render_mib(*remedy.predicted_bytes))
+                                   : "");
+    }
+}
+
+json render_findings(const std::vector<Finding> &findings) {
+    json rows = json::array();
+    for (const Finding &finding : findings) {
+        json remedies = json::array();
+        for (const Remedy &remedy : finding.remedies)
+            remedies.push_back({{"action", remedy.action},
+                                {"predicted_bytes", remedy.predicted_bytes ? json(*remedy.predicted_bytes) : json()}});
+        rows.push_back({{"cause", finding.cause},
+                        {"bytes", finding.bytes},
+                        {"summary", finding.summary},
+                        {"evidence", finding.figures},
+                        {"remedies", remedies}});
+    }
+    return rows;
+}
+
 }  // namespace
 
 std::string render_explanation_table(const Explanation &explanation) {
@@ -163,6 +233,8 @@ std::string render_explanation_table(const Explanation &explanation) {
     out += fmt::format("\nRSS is {}, of which\n", render_mib(explanation.rss_bytes));
     for (const Layer &layer : explanation.layers)
         out += fmt::format("{:>14}   {}\n", render_mib(layer.resident_bytes), describe(layer.owner));
+    render_findings(out, explanation.findings);
+    render_census(out, explanation.census);
     if (explanation.pymalloc)
         render_pymalloc(out, *explanation.pymalloc);
     else
@@ -186,7 +258,10 @@ std::string render_explanation_json(const Explanation &explanation) {
          {{"version", explanation.python.version_string()}, {"free_threaded", explanation.python.free_threaded}}},
         {"duration_ns", explanation.duration_ns},
         {"rss_bytes", explanation.rss_bytes},
+        {"peak_rss_bytes", explanation.peak_rss_bytes ? json(*explanation.peak_rss_bytes) : json()},
         {"layers", layers},
+        {"findings", render_findings(explanation.findings)},
+        {"objects", render_census(explanation.census)},
         {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},
         {"glibc", explanation.glibc ? render_glibc(*explanation.glibc) : json()}};
     return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <iterator>
 
@@ -12,6 +13,7 @@ namespace memtrace {
 namespace {
 
 constexpr size_t kBins = 127;            // NBINS - 1; the first is the unsorted one
+constexpr uint64_t kAfterBins = 2088;    // from bins to the end of struct malloc_state
 constexpr size_t kFastBins = 10;         // NFASTBINS
 constexpr uint64_t kFastBinsAt = 16;     // fastbinsY, in struct malloc_state
 constexpr uint64_t kHeapMax = 64 << 20;  // HEAP_MAX_SIZE: 2 * DEFAULT_MMAP_THRESHOLD_MAX
@@ -52,7 +54,7 @@ struct ChunkHeader {
 
 // Where things are that have moved: by the shape of struct malloc_par, in bytes from its start.
 struct Layout {
-    uint64_t bins;             // in struct malloc_state; top lies 16 bytes before
+    uint64_t bins;             // in struct malloc_state; top lies 16 bytes before, and kAfterBins bytes follow
     uint64_t mapped_chunks;    // n_mmaps, an int; n_mmaps_max follows
     uint64_t fixed_threshold;  // no_dyn_threshold, an int
     uint64_t mapped_bytes;     // mmapped_mem
@@ -128,6 +130,7 @@ class ArenaReader {
         arena.address = address;
         arena.is_main = is_main;
         arena.system_bytes = tail->system_bytes;
+        arena.state_bytes = layout_.bins + kAfterBins;
         arena.top.address = *top;
         // Before its first chunk, top is the bins' own start.
         if (*top != address + layout_.bins - 16) {
@@ -252,11 +255,11 @@ std::vector<Chunk> join_free(const GlibcArena &arena, Chunk &top) {
     return joined;
 }
 
-GlibcResident measure_resident(const ResidentMemory &memory, const GlibcArena &arena) {
+void measure_resident(const ResidentMemory &memory, GlibcArena &arena) {
     // mtrim() and systrim(), malloc/malloc.c.
     constexpr uint64_t kChunkStruct = 48;  // sizeof(struct malloc_chunk)
     auto page = static_cast<uint64_t>(getpagesize());
-    GlibcResident resident;
+    GlibcResident &resident = arena.resident;
     uint64_t all = 0;
     std::vector<ResidentRange> heaps;
     for (const AddressRange &heap : arena.heaps) {
@@ -272,18 +275,131 @@ GlibcResident measure_resident(const ResidentMemory &memory, const GlibcArena &a
             resident.free += in_memory(chunk, chunk.address, chunk.address + chunk.bytes);
     resident.top = in_memory(arena.top, arena.top.address, arena.top.address + arena.top.bytes);
     Chunk top;
-    for (const Chunk &chunk : join_free(arena, top))
-        resident.trimmable += in_memory(chunk, (chunk.address + kChunkStruct + page - 1) / page * page,
-                                        (chunk.address + chunk.bytes) / page * page);
-    if (arena.is_main && top.bytes > kMinChunk + 1) {
-        uint64_t end = top.address + top.bytes;
-        resident.trimmable += in_memory(top, end - (top.bytes - kMinChunk - 1) / page * page, end);
+    for (const Chunk &chunk : join_free(arena, top)) {
+        uint64_t end = chunk.address + chunk.bytes;
+        FreeArea area{chunk, in_memory(chunk, chunk.address, end),
+                      in_memory(chunk, (chunk.address + kChunkStruct + page - 1) / page * page, end / page * page)};
+        resident.trimmable += area.trimmable_bytes;
+        if (chunk.bytes >= page)
+            arena.areas.push_back(area);
     }
+    uint64_t end = top.address + top.bytes;
+    arena.free_end = {top, in_memory(top, top.address, end), 0};
+    if (arena.is_main && top.bytes > kMinChunk + 1)
+        arena.free_end.trimmable_bytes = in_memory(top, end - (top.bytes - kMinChunk - 1) / page * page, end);
+    resident.trimmable += arena.free_end.trimmable_bytes;
     resident.live = all - std::min(all, resident.free + resident.top);
-    return resident;
 }
 
+// A heap's memory, read in large pieces.
+class HeapWindow {
+  public:
+    HeapWindow(const ResidentMemory &memory, const AddressRange &heap)
+        : memory_(memory), end_(heap.end), copy_(kBytes) {}
+
+    // At most `size` bytes from `address` on: fewer where the heap ends, or what is in memory does.
+    std::span<const uint8_t> at(uint64_t address, size_t size) {
+        if (address < start_ || address + size > start_ + copied_) {
+            start_ = address / page_ * page_;
+            copied_ = std::min<uint64_t>(kBytes, (end_ + page_ - 1) / page_ * page_ - start_);
+            present_ = memory_.copy(start_, start_ + copied_, copy_.data()).value_or(std::vector<bool>());
+        }
+        size_t offset = address - start_, length = 0;
+        while (length < size && offset + length < copied_ && (offset + length) / page_ < present_.size() &&
+               present_[(offset + length) / page_])
+            length = std::min<size_t>(size, ((offset + length) / page_ + 1) * page_ - offset);
+        return {copy_.data() + offset, length};
+    }
+
+  private:
+    static constexpr size_t kBytes = 1 << 20;
+
+    const ResidentMemory &memory_;
+    const uint64_t page_ = static_cast<uint64_t>(getpagesize());
+    uint64_t end_;
+    uint64_t start_ = 0;
+    uint64_t copied_ = 0;
+    std::vector<uint8_t> copy_;
+    std::vector<bool> present_;
+};
+
 }  // namespace
+
+uint64_t GlibcArena::first_chunk(const AddressRange &heap) const {
+    constexpr uint64_t kAlignment = 16;  // MALLOC_ALIGNMENT
+    // A thread's heap begins with struct heap_info, which in the first is followed by the arena itself.
+    uint64_t at = heap.start;
+    if (!is_main)
+        at = address / kHeapMax * kHeapMax == heap.start ? address + state_bytes : heap.start + address % kHeapMax;
+    return (at + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+bool visit_live_chunks(const ResidentMemory &memory, const GlibcArena &arena, const ChunkVisitor &visit) {
+    constexpr size_t kHeader = 16, kBeginning = 1024;
+    bool complete = true;
+    auto bin = arena.bins.begin(), fast = arena.fast.begin();
+    // Whether the next of these is at `address`; those below are passed.
+    auto is_next = [](auto &next, auto end, uint64_t address) {
+        while (next != end && next->address < address)
+            ++next;
+        return next != end && next->address == address;
+    };
+    for (const AddressRange &heap : arena.heaps) {
+        HeapWindow window(memory, heap);
+        ResidentRange resident(memory, heap.start, heap.end);
+        uint64_t at = arena.first_chunk(heap);
+        while (at != arena.top.address && at + kHeader <= heap.end) {
+            std::span<const uint8_t> bytes = window.at(at, kBeginning);
+            uint64_t size = 0;
+            if (bytes.size() >= kHeader)
+                std::memcpy(&size, &bytes[8], sizeof(size));
+            size &= ~kSizeFlags;
+            if (size < kMinChunk || size % 16 || size > heap.end - at) {
+                // A heap that another one follows ends with a chunk too small to be one.
+                complete = complete && size == kHeader;
+                break;
+            }
+            if (!is_next(bin, arena.bins.end(), at) && !is_next(fast, arena.fast.end(), at))
+                visit({{at, size}, bytes.subspan(kHeader), resident.bytes(at, at + size)});
+            at += size;
+        }
+    }
+    return complete;
+}
+
+std::vector<Chunk> find_mapped_chunks(const ResidentMemory &memory, std::span<const AddressRange> mappings,
+                                      std::span<const AddressRange> others) {
+    constexpr uint64_t kIsMapped = 2;
+    constexpr size_t kMaxChunksFound = 1 << 16;  // vm.max_map_count, and DEFAULT_MMAP_MAX
+    int left = 200'000;                          // pages that are looked at, of what is neither
+    auto page = static_cast<uint64_t>(getpagesize());
+    std::vector<Chunk> chunks;
+    auto other = others.begin();
+    for (const AddressRange &mapping : mappings) {
+        for (uint64_t at = mapping.start; at < mapping.end && left > 0 && chunks.size() < kMaxChunksFound;) {
+            while (other != others.end() && other->end <= at)
+                ++other;
+            if (other != others.end() && other->start <= at) {
+                at = (other->end + page - 1) / page * page;
+                continue;
+            }
+            left--;
+            std::array<uint64_t, 2> header{};
+            uint64_t size = 0;
+            if (memory.read(at, header.data(), sizeof(header)) && !header[0] && (header[1] & kSizeFlags) == kIsMapped)
+                size = header[1] & ~kSizeFlags;
+            // In 2.43 the size is without the header.
+            uint64_t whole = size % page == page - 16 ? size + 16 : size;
+            if (whole && whole % page == 0 && whole <= mapping.end - at) {
+                chunks.push_back({at, whole});
+                at += whole;
+            } else {
+                at += page;
+            }
+        }
+    }
+    return chunks;
+}
 
 uint64_t GlibcArena::bin_bytes() const {
     return add_up(bins);
@@ -337,7 +453,7 @@ std::optional<GlibcSnapshot> read_glibc_malloc(const ResidentMemory &memory, std
         next = reader.read(next, false);
     snapshot.complete = snapshot.complete && next == main;
     for (GlibcArena &arena : snapshot.arenas)
-        arena.resident = measure_resident(memory, arena);
+        measure_resident(memory, arena);
     return snapshot;
 }
 

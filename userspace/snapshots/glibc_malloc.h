@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -22,6 +23,13 @@ namespace memtrace {
 struct Chunk {
     uint64_t address = 0;
     uint64_t bytes = 0;
+};
+
+// Free chunks that touch, as one: what malloc_trim(0) makes of them first.
+struct FreeArea {
+    Chunk chunk;
+    uint64_t resident_bytes = 0;
+    uint64_t trimmable_bytes = 0;  // of these, in whole pages that malloc_trim(0) gives back
 };
 
 // How much of an arena is in memory. Bytes; the first three are all of it.
@@ -37,17 +45,22 @@ struct GlibcResident {
 struct GlibcArena {
     uint64_t address = 0;
     bool is_main = false;
+    uint64_t state_bytes = 0;   // sizeof(struct malloc_state)
     uint64_t system_bytes = 0;  // had from the kernel
     Chunk top;
     std::vector<Chunk> bins;  // free chunks, by address, but for these:
     std::vector<Chunk> fast;  // freed, and kept as they are for the next of their size (up to 2.42)
     GlibcResident resident;
+    std::vector<FreeArea> areas;      // by address, from a page on, without what touches top
+    FreeArea free_end;                // top, and what touches it
     std::vector<AddressRange> heaps;  // where its chunks lie, by address; their ends need not be a page's
 
     uint64_t bin_bytes() const;
     uint64_t fast_bytes() const;
     // Index in heaps of the one that holds all of this chunk; null when none does.
     std::optional<size_t> heap_of(const Chunk &chunk) const;
+    // Where the first chunk of a heap lies.
+    uint64_t first_chunk(const AddressRange &heap) const;
 };
 
 // struct malloc_par.
@@ -76,5 +89,22 @@ struct GlibcHints {
 // `data` is the C library's writable data. Null when it is no glibc, or one that is not known.
 std::optional<GlibcSnapshot> read_glibc_malloc(const ResidentMemory &memory, std::span<const AddressRange> data,
                                                const GlibcHints &hints);
+
+// A chunk in use, or kept by a thread for the next of its size (tcache). The bytes are a copy of the beginning of what
+// its user has, as far as that is in memory: 48 at least of a larger chunk that is.
+struct LiveChunk {
+    Chunk chunk;
+    std::span<const uint8_t> bytes;
+    uint64_t resident_bytes = 0;
+};
+using ChunkVisitor = std::function<void(const LiveChunk &)>;
+
+// Calls `visit` with each of an arena's, by address. False when a heap could not be followed to its end.
+bool visit_live_chunks(const ResidentMemory &memory, const GlibcArena &arena, const ChunkVisitor &visit);
+
+// Blocks that are mappings of their own, within these anonymous mappings and outside of `others` (sorted): found by
+// their headers, so those that are aligned to more than a page are missed.
+std::vector<Chunk> find_mapped_chunks(const ResidentMemory &memory, std::span<const AddressRange> mappings,
+                                      std::span<const AddressRange> others);
 
 }  // namespace memtrace

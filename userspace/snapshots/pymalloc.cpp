@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <cstring>
 #include <functional>
 #include <set>
@@ -15,9 +16,11 @@ namespace {
 
 constexpr uint32_t kMaxArenaSlots = 1 << 22;  // 1 TiB in arenas of 256 KiB
 constexpr uint32_t kMaxArenaBytes = 2 << 20;  // with huge pages, 3.15
-constexpr uint32_t kPoolHeaderBytes = 48;     // sizeof(struct pool_header), rounded up: 2.7 to 3.15
-constexpr uint32_t kStatePointers = 64;  // of usedpools; struct _obmalloc_state goes on with arenas, 3.12 and later
-constexpr int kReads = 4;                // of a pool that contradicts itself
+constexpr uint32_t kMaxPoolBytes = 16384;
+constexpr uint32_t kMinBlockBytes = 8;
+constexpr uint32_t kPoolHeaderBytes = 48;  // sizeof(struct pool_header), rounded up: 2.7 to 3.15
+constexpr uint32_t kStatePointers = 64;    // of usedpools; struct _obmalloc_state goes on with arenas, 3.12 and later
+constexpr int kReads = 4;                  // of a pool that contradicts itself
 
 // struct pool_header, Objects/obmalloc.c; the same from 2.7 to 3.15.
 struct PoolHeader {
@@ -167,8 +170,11 @@ bool find_arenas(const ResidentMemory &memory, Guesses &guesses, const std::vect
     return false;
 }
 
-// Whether the parts of a pool agree. `bytes` are a copy of it, perhaps without its end.
-bool is_whole(std::span<const uint8_t> bytes, uint64_t address, const PymallocPlace &place, const PoolHeader &header) {
+// Whether the parts of a pool agree, and the offsets of its live blocks. `bytes` are a copy of it, perhaps without its
+// end.
+bool find_live_blocks(std::span<const uint8_t> bytes, uint64_t address, const PymallocPlace &place,
+                      const PoolHeader &header, std::vector<uint32_t> &live) {
+    live.clear();
     if (header.size_class >= place.classes())
         return false;
     uint32_t size = block_bytes(header.size_class, place.alignment);
@@ -179,25 +185,31 @@ bool is_whole(std::span<const uint8_t> bytes, uint64_t address, const PymallocPl
     if (header.live_blocks > carved)
         return false;
     // The chain of freed blocks: each holds the next one's address. 0 ends it.
-    uint64_t freed = 0;
-    for (uint64_t block = header.free_block; block; freed++) {
+    std::bitset<kMaxPoolBytes / kMinBlockBytes> is_free;
+    for (uint64_t block = header.free_block; block;) {
         uint64_t at = block - address;
-        if (at < kPoolHeaderBytes || at + sizeof(block) > bytes.size() || (at - kPoolHeaderBytes) % size ||
-            freed > carved)
+        if (at < kPoolHeaderBytes || at + sizeof(block) > bytes.size() || (at - kPoolHeaderBytes) % size)
             return false;
+        size_t index = (at - kPoolHeaderBytes) / size;
+        if (index >= carved || is_free[index])
+            return false;
+        is_free[index] = true;
         std::memcpy(&block, bytes.data() + at, sizeof(block));
     }
-    return freed + header.live_blocks == carved;
+    for (uint32_t index = 0; index < carved; index++)
+        if (!is_free[index])
+            live.push_back(kPoolHeaderBytes + index * size);
+    return live.size() == header.live_blocks;
 }
 
 class ArenaReader {
   public:
-    ArenaReader(const ResidentMemory &memory, PymallocSnapshot &snapshot)
-        : memory_(memory), snapshot_(snapshot), image_(snapshot.place.arena_bytes) {}
+    ArenaReader(const ResidentMemory &memory, PymallocSnapshot &snapshot, const PoolVisitor &visit)
+        : memory_(memory), snapshot_(snapshot), visit_(visit), image_(snapshot.place.arena_bytes) {}
 
     void read(const ArenaObject &object) {
         const PymallocPlace &place = snapshot_.place;
-        if (!is_arena(object, place.pool_bytes) || overlaps(object.address))
+        if (overlaps(object.address))
             return;
         starts_.insert(object.address);
         auto present = memory_.copy(object.address, object.address + place.arena_bytes, image_.data());
@@ -213,6 +225,7 @@ class ArenaReader {
             pool += place.pool_bytes;
         }
         snapshot_.resident.free_pools += arena.resident_bytes - in_used_pools_;
+        arena.resident_free_bytes += arena.resident_bytes - in_used_pools_;
         snapshot_.arenas.push_back(arena);
     }
 
@@ -247,7 +260,7 @@ class ArenaReader {
             std::memcpy(&header, bytes, sizeof(header));
             if (!header.live_blocks)
                 return;  // a free pool
-            whole = is_whole({bytes, size}, pool, snapshot_.place, header);
+            whole = find_live_blocks({bytes, size}, pool, snapshot_.place, header, live_);
         }
         if (!whole) {
             snapshot_.torn_pools++;
@@ -267,16 +280,34 @@ class ArenaReader {
         snapshot_.resident.free_blocks += blocks - live;
         snapshot_.resident.headers += kPoolHeaderBytes;
         in_used_pools_ += size;
+        arena.resident_free_bytes += blocks - live;
+        if (visit_)
+            visit_({pool, snapshot_.arenas.size(), sizes.block_bytes, {bytes, size}, live_});
     }
 
     const ResidentMemory &memory_;
     PymallocSnapshot &snapshot_;
+    const PoolVisitor &visit_;
     const uint64_t page_ = static_cast<uint64_t>(getpagesize());
     std::vector<uint8_t> image_;  // of an arena
     std::vector<bool> present_;   // its pages
     std::set<uint64_t> starts_;   // of arenas
+    std::vector<uint32_t> live_;  // of a pool
     uint64_t in_used_pools_ = 0;  // resident bytes of an arena
 };
+
+template <typename Visit>
+void for_each_arena(const ResidentMemory &memory, const PymallocPlace &place, Visit visit) {
+    std::array<ArenaObject, 256> objects;
+    for (size_t index = 0; index < place.arena_slots; index += objects.size()) {
+        size_t count = std::min<size_t>(objects.size(), place.arena_slots - index);
+        if (!memory.read(place.arenas + index * sizeof(ArenaObject), objects.data(), count * sizeof(ArenaObject)))
+            break;
+        for (const ArenaObject &object : std::span(objects).first(count))
+            if (object.address && is_arena(object, place.pool_bytes))
+                visit(object);
+    }
+}
 
 template <typename Rows, typename Value>
 uint64_t add_up(const Rows &rows, Value value) {
@@ -333,21 +364,27 @@ std::optional<PymallocPlace> find_pymalloc(const ResidentMemory &memory, std::sp
     return std::nullopt;
 }
 
-PymallocSnapshot read_pymalloc(const ResidentMemory &memory, const PymallocPlace &place) {
+std::optional<uint32_t> block_bytes_at(const RemoteMemory &memory, const PymallocPlace &place, uint64_t address) {
+    auto header = memory.read_value<PoolHeader>(address / place.pool_bytes * place.pool_bytes);
+    if (!header || header->size_class >= place.classes())
+        return std::nullopt;
+    return block_bytes(header->size_class, place.alignment);
+}
+
+std::vector<uint64_t> arena_addresses(const ResidentMemory &memory, const PymallocPlace &place) {
+    std::vector<uint64_t> addresses;
+    for_each_arena(memory, place, [&](const ArenaObject &object) { addresses.push_back(object.address); });
+    std::sort(addresses.begin(), addresses.end());
+    return addresses;
+}
+
+PymallocSnapshot read_pymalloc(const ResidentMemory &memory, const PymallocPlace &place, const PoolVisitor &visit) {
     PymallocSnapshot snapshot;
     snapshot.place = place;
     for (uint32_t i = 0; i < place.classes(); i++)
         snapshot.classes.push_back({block_bytes(i, place.alignment), 0, 0, 0});
-    ArenaReader reader(memory, snapshot);
-    std::array<ArenaObject, 256> objects;
-    for (size_t index = 0; index < place.arena_slots; index += objects.size()) {
-        size_t count = std::min<size_t>(objects.size(), place.arena_slots - index);
-        if (!memory.read(place.arenas + index * sizeof(ArenaObject), objects.data(), count * sizeof(ArenaObject)))
-            break;
-        for (const ArenaObject &object : std::span(objects).first(count))
-            if (object.address)
-                reader.read(object);
-    }
+    ArenaReader reader(memory, snapshot, visit);
+    for_each_arena(memory, place, [&](const ArenaObject &object) { reader.read(object); });
     return snapshot;
 }
 

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -50,6 +51,7 @@ struct Arena {
     uint64_t live_blocks = 0;
     uint64_t live_bytes = 0;  // in blocks, whole
     uint64_t resident_bytes = 0;
+    uint64_t resident_free_bytes = 0;  // of them: in no live block, and no pool's header
 };
 
 // What of the arenas is in memory, in bytes; together all of it.
@@ -81,7 +83,23 @@ struct PymallocSnapshot {
 // unknown one.
 std::optional<PymallocPlace> find_pymalloc(const ResidentMemory &memory, std::span<const AddressRange> data);
 
-// Reads all arenas; only pages that are in memory.
-PymallocSnapshot read_pymalloc(const ResidentMemory &memory, const PymallocPlace &place);
+// Where its arenas begin, sorted.
+std::vector<uint64_t> arena_addresses(const ResidentMemory &memory, const PymallocPlace &place);
+
+// The size of the block at this address in an arena, as its pool says. Null when that cannot be.
+std::optional<uint32_t> block_bytes_at(const RemoteMemory &memory, const PymallocPlace &place, uint64_t address);
+
+// A pool with a live block. The bytes are a copy, without the end that is not in memory.
+struct UsedPoolCopy {
+    uint64_t address = 0;
+    size_t arena = 0;  // index in PymallocSnapshot::arenas, of one that is still being read
+    uint32_t block_bytes = 0;
+    std::span<const uint8_t> bytes;
+    std::span<const uint32_t> live;  // offsets of live blocks
+};
+using PoolVisitor = std::function<void(const UsedPoolCopy &)>;
+
+// Reads all arenas; only pages that are in memory. Calls `visit`, unless it is empty, with each pool in use.
+PymallocSnapshot read_pymalloc(const ResidentMemory &memory, const PymallocPlace &place, const PoolVisitor &visit = {});
 
 }  // namespace memtrace

@@ -1,0 +1,110 @@
+# Small programs whose memory has a known cause (tests/scenarios): memtrace explain must name it first, with its bytes, and
+# what it says would help must help by as much as it says.
+#
+# What a program says in its comments: "findings", the first cause and perhaps others with their MiB, to a tenth, or from-to;
+# "remedy", what the test then has
+# done, and whose prediction that puts to the test; "pythons", versions, when not all will do; "environment".
+import json
+import os
+import re
+import sys
+
+import jsonschema
+
+from harness import MIB, ROOT, RootTest, interpreters, resident_bytes
+
+SCENARIOS = os.path.join(ROOT, "tests", "scenarios")
+VERSIONS = ("3.9", "3.11", "3.13")  # where a scenario names no others
+# What the remedies are called in explain's own words.
+ACTIONS = {"trim": "malloc_trim(0)", "collect": "gc.collect()"}
+PRELUDE = """
+import ctypes, gc, sys, time
+def wait(**remedies):
+    libc = ctypes.CDLL(None)
+    remedies["trim"] = lambda: libc.malloc_trim(0)
+    sys.stdout.write("ready\\n")
+    sys.stdout.flush()
+    for name in iter(sys.stdin.readline, ""):
+        remedies[name.strip()]()
+        sys.stdout.write("done\\n")
+        sys.stdout.flush()
+"""
+
+
+class Scenario:
+    def __init__(self, name):
+        with open(os.path.join(SCENARIOS, name + ".py")) as file:
+            self.source = PRELUDE + file.read()
+        said = dict(re.findall(r"^# (findings|remedy|pythons|environment): (.*)$", self.source, re.M))
+        self.findings = [row.split() for row in said["findings"].split(",")]
+        self.remedy = said.get("remedy", "").split()
+        self.pythons = said.get("pythons", " ".join(VERSIONS)).split()
+        self.environment = dict(row.split("=") for row in said.get("environment", "").split())
+
+
+class ScenariosTest(RootTest):
+    def explain(self, pid):
+        found = json.loads(self.memtrace("explain", "-p", str(pid), "--format", "json").stdout)
+        with open(os.path.join(ROOT, "docs", "explain.schema.json")) as file:
+            jsonschema.validate(found, json.load(file))
+        self.assertEqual(sum(layer["resident_bytes"] for layer in found["layers"]), found["rss_bytes"])
+        return found
+
+    def say(self, target, line):
+        target.stdin.write(line + "\n")
+        target.stdin.flush()
+        self.assertEqual(target.stdout.readline(), "done\n")
+
+    def check(self, name):
+        scenario = Scenario(name)
+        seen = 0
+        for interpreter in interpreters():
+            if interpreter.version not in scenario.pythons or interpreter.free_threaded:
+                continue
+            if interpreter.name.startswith("pyenv") and len(scenario.pythons) > 1:
+                continue
+            with self.subTest(interpreter=interpreter.name):
+                seen += self.check_on(scenario, name, interpreter)
+        self.assertGreater(seen, 0)
+
+    def check_on(self, scenario, name, interpreter):
+        target = self.start(*interpreter.command(self.write(name + ".py", scenario.source)), stdin=-1, stdout=-1,
+                            text=True, env={**os.environ, **scenario.environment})
+        self.assertEqual(target.stdout.readline(), "ready\n")
+        found = self.explain(target.pid)
+        got = [(finding["cause"], finding["bytes"] / MIB) for finding in found["findings"]]
+        self.assertEqual(got[0][0], scenario.findings[0][0], got)
+        for cause, expected in scenario.findings:
+            least, _, most = expected.partition("-")
+            self.assertIn(cause, dict(got))
+            self.assertGreater(dict(got)[cause], float(least) * (1 if most else 0.9), got)
+            # An interpreter has objects of its own too.
+            self.assertLess(dict(got)[cause], float(most) if most else float(least) * 1.1 + 1, got)
+        if scenario.remedy:
+            self.check_remedy(scenario, interpreter, target, found)
+        return 1
+
+    def check_remedy(self, scenario, interpreter, target, found):
+        remedy, cause = scenario.remedy
+        # malloc_trim() works on the whole heap: what is predicted is the sum of all causes that it helps.
+        action = ACTIONS.get(remedy)
+        predicted = sum(row["predicted_bytes"] for finding in found["findings"] for row in finding["remedies"]
+                        if row["predicted_bytes"] and (row["action"].startswith(action) if action else
+                                                      finding["cause"] == cause and row is finding["remedies"][-1]))
+        before = resident_bytes(target.pid)
+        self.say(target, remedy)
+        gave = before - resident_bytes(target.pid)
+        print(f"{interpreter.name}, {cause}: {remedy} predicted {predicted}, gave {gave} bytes", file=sys.stderr)
+        self.assertGreater(gave, MIB)
+        self.assertAlmostEqual(predicted, gave, delta=max(gave * 0.03, 256 << 10))
+
+
+def add_test(name):
+    def test(self):
+        self.check(name)
+    setattr(ScenariosTest, "test_" + name, test)
+
+
+for entry in sorted(os.listdir(SCENARIOS)):
+    if entry.endswith(".py"):
+        add_test(entry[:-3])

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// An arena goes back only when nothing in it is alive: a few live blocks keep all of it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "explain/causes/causes.h"
+#include "explain/explain.h"
+
+namespace memtrace {
+
+namespace {
+
+// What would go back were all objects of the type dropped that alone keeps most arenas; and were all dropped.
+void add_remedies(const Explanation &explanation, Finding &finding) {
+    struct Kept {
+        uint64_t arenas = 0;
+        uint64_t blocks = 0;
+        uint64_t bytes = 0;
+    };
+    std::map<std::string, Kept> by_type;
+    Kept all;
+    for (const ArenaPins &pins : explanation.census.pins) {
+        auto add_to = [&](Kept &kept) {
+            kept.arenas++;
+            kept.blocks += pins.blocks;
+            kept.bytes += explanation.pymalloc->arenas[pins.arena].resident_bytes;
+        };
+        add_to(all);
+        if (pins.blocks_by_type.size() == 1)
+            add_to(by_type[pins.blocks_by_type.begin()->first]);
+    }
+    auto predicted = [&explanation](const Kept &kept) {
+        return released_with_arenas(explanation, kept.arenas, kept.bytes);
+    };
+    finding.remedies.push_back({fmt::format("drop all {} objects that keep these arenas", all.blocks), predicted(all)});
+    auto most = std::max_element(by_type.begin(), by_type.end(),
+                                 [](const auto &a, const auto &b) { return a.second.bytes < b.second.bytes; });
+    if (most != by_type.end() && !most->first.empty())
+        finding.remedies.push_back({fmt::format("drop the {} objects of type {} that are alone in {} of them",
+                                                most->second.blocks, most->first, most->second.arenas),
+                                    predicted(most->second)});
+}
+
+}  // namespace
+
+void arena_pinned(const Explanation &explanation, std::vector<Finding> &findings) {
+    if (!explanation.pymalloc)
+        return;
+    const std::vector<Arena> &arenas = explanation.pymalloc->arenas;
+    Finding finding{.cause = "arena_pinned"};
+    uint64_t blocks = 0;
+    std::map<std::string, uint64_t> types;
+    nlohmann::ordered_json examples = nlohmann::ordered_json::array();
+    size_t count = explanation.census.pins.size();
+    for (const ArenaPins &pins : explanation.census.pins) {
+        const Arena &arena = arenas[pins.arena];
+        finding.bytes += static_cast<int64_t>(arena.resident_free_bytes);
+        blocks += pins.blocks;
+        for (const auto &[type, number] : pins.blocks_by_type)
+            types[type] += number;
+        if (examples.size() < 10)
+            examples.push_back({{"arena", arena.address}, {"live_blocks", pins.blocks}, {"addresses", pins.addresses}});
+    }
+    if (!count)
+        return;
+    std::vector<std::pair<std::string, uint64_t>> sorted(types.begin(), types.end());
+    std::sort(sorted.begin(), sorted.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
+    nlohmann::ordered_json by_type = nlohmann::ordered_json::array();
+    std::string names;
+    for (const auto &[type, number] : sorted) {
+        by_type.push_back(
+            {{"type", type.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(type)}, {"blocks", number}});
+        if (by_type.size() <= 5)
+            names += fmt::format("{}{} of {}", names.empty() ? "" : ", ", number,
+                                 type.empty() ? "tables and buffers" : type);
+    }
+    finding.summary = fmt::format(
+        "{} blocks of memory for small objects ({} each) are nearly empty, but cannot go back: a few objects still "
+        "live "
+        "in each.",
+        count, in_mib(explanation.pymalloc->place.arena_bytes));
+    finding.evidence = {fmt::format("{} live objects keep {} arenas, {:.0f} in each: {}.", blocks, count,
+                                    static_cast<double>(blocks) / static_cast<double>(count), names),
+                        fmt::format("For example {} lies in the arena at {:#x}.",
+                                    explanation.census.pins[0].addresses.empty()
+                                        ? "nothing"
+                                        : fmt::format("the object at {:#x}", explanation.census.pins[0].addresses[0]),
+                                    arenas[explanation.census.pins[0].arena].address)};
+    finding.figures = {{"arenas", count}, {"live_blocks", blocks}, {"types", by_type}, {"examples", examples}};
+    add_remedies(explanation, finding);
+    findings.push_back(std::move(finding));
+}
+
+}  // namespace memtrace

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The heap shrinks only at its end: a live chunk there keeps what is free below.
+#include <fmt/format.h>
+
+#include "explain/causes/causes.h"
+#include "explain/explain.h"
+
+namespace memtrace {
+
+void heap_top_pinned(const Explanation &explanation, std::vector<Finding> &findings) {
+    const HeapSplit &heap = explanation.heap;
+    if (!heap.pinned.areas)
+        return;
+    Finding finding{.cause = "heap_top_pinned", .bytes = static_cast<int64_t>(heap.pinned.resident_bytes)};
+    finding.summary = fmt::format(
+        "The C heap is free up to {} that lie at its end. It can shrink only from its end, so they keep it all.",
+        in_mib(heap.tail_live_bytes));
+    nlohmann::ordered_json pins = nlohmann::ordered_json::array();
+    for (const HeapPin &pin : explanation.heap_pins) {
+        pins.push_back({{"address", pin.chunk.address}, {"bytes", pin.chunk.bytes}, {"owner", pin.owner}});
+        if (finding.evidence.size() < 4)
+            finding.evidence.push_back(fmt::format("{} bytes at {:#x}, near the heap's end, are {}.", pin.chunk.bytes,
+                                                   pin.chunk.address, pin.owner));
+    }
+    finding.evidence.push_back(fmt::format("{} bytes are alive from {:#x} to the heap's free end at {:#x}.",
+                                           heap.tail_live_bytes, heap.tail.start, heap.tail.end));
+    finding.figures = {{"live_bytes", heap.tail_live_bytes},
+                       {"from", heap.tail.start},
+                       {"top", heap.tail.end},
+                       {"trim_threshold_bytes", explanation.glibc->parameters.trim_threshold},
+                       {"pins", pins}};
+    finding.remedies = {{"malloc_trim(0)", static_cast<int64_t>(heap.pinned.trimmable_bytes)},
+                        {"free what lies at the heap's end", static_cast<int64_t>(heap.released_bytes)}};
+    findings.push_back(std::move(finding));
+}
+
+}  // namespace memtrace

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "explain/census.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace memtrace {
+
+namespace {
+
+constexpr uint64_t kChunkHeader = 16;
+constexpr uint64_t kMarkBytes = 16;
+constexpr uint64_t kLargestSmall = 512;  // SMALL_REQUEST_THRESHOLD: pymalloc has no larger blocks
+constexpr size_t kMaxLarge = 1 << 20;    // 64 MiB of ours
+constexpr size_t kMaxOwners = 1 << 20;
+constexpr size_t kMaxPinAddresses = 8;  // of an arena
+constexpr size_t kMaxSizes = 4096;
+constexpr size_t kMaxCollected = 1 << 21;  // 32 MiB of ours, and as much again for garbage
+
+uint64_t word_at(std::span<const uint8_t> bytes, size_t offset) {
+    uint64_t word = 0;
+    if (offset + sizeof(word) <= bytes.size())
+        std::memcpy(&word, &bytes[offset], sizeof(word));
+    return word;
+}
+
+}  // namespace
+
+CensusTaker::Count &CensusTaker::count(uint32_t type) {
+    if (type >= counts_.size())
+        counts_.resize(types_.types().size());
+    return counts_[type];
+}
+
+CensusTaker::Marks *CensusTaker::find_marks(uint64_t address, size_t &place) {
+    auto above = std::upper_bound(arenas_.begin(), arenas_.end(), address);
+    auto index = static_cast<size_t>(above - arenas_.begin()) - 1;
+    if (above == arenas_.begin() || index >= marks_.size() || address - arenas_[index] >= place_.arena_bytes)
+        return nullptr;
+    Marks &marks = marks_[index];
+    if (marks.is_buffer.empty()) {
+        marks.is_buffer.resize(place_.arena_bytes / kMarkBytes);
+        marks.is_object.resize(place_.arena_bytes / kMarkBytes);
+    }
+    place = (address - arenas_[index]) / kMarkBytes;
+    return &marks;
+}
+
+// A buffer that is not filled may begin with what was left by an object that had its place.
+void CensusTaker::own_small(uint64_t address) {
+    size_t at = 0;
+    Marks *marks = find_marks(address, at);
+    if (!marks)
+        return;
+    marks->is_buffer[at] = true;
+    if (!marks->is_object[at])
+        return;
+    marks->is_object[at] = false;
+    auto bytes = block_bytes_at(memory_, place_, address);
+    std::array<uint8_t, 48> beginning;
+    size_t size = std::min<size_t>(beginning.size(), bytes.value_or(0));
+    auto object = memory_.read(address, beginning.data(), size) ? types_.identify(std::span(beginning).first(size))
+                                                                : std::nullopt;
+    if (!object)
+        return;
+    census_.small_buffers.blocks++;
+    census_.small_buffers.bytes += *bytes;
+    if (object->is_kept) {
+        census_.kept_objects.blocks--;
+        census_.kept_objects.bytes -= *bytes;
+    } else {
+        Count &wrong = count(object->type);
+        wrong.objects -= std::min<uint64_t>(wrong.objects, 1);
+        wrong.bytes -= std::min<uint64_t>(wrong.bytes, *bytes);
+    }
+}
+
+void CensusTaker::own(uint32_t type, uint64_t address) {
+    own_small(address);
+    auto found = large_.find(address);
+    if (found == large_.end() || found->second.is_owned)
+        return;
+    LargeBlock &block = found->second;
+    block.is_owned = true;
+    block.owner = type;
+    count(type).buffer_bytes += block.resident_bytes;
+    (block.is_mapped ? census_.mapped_objects : census_.heap_objects) += block.resident_bytes;
+}
+
+// struct _intblock, Python 2's Objects/intobject.c, and _floatblock: a link, and 41 numbers. A number that is free has
+// the address of the next one where its type would be.
+bool CensusTaker::add_number_block(const LiveChunk &chunk) {
+    constexpr size_t kNumbers = 41, kNumberBytes = 24, kBlockBytes = 8 + kNumbers * kNumberBytes;
+    // A chunk may be 16 bytes larger than was asked for.
+    if (version_.major != 2 || chunk.chunk.bytes < kBlockBytes || chunk.chunk.bytes - kBlockBytes > 2 * kChunkHeader ||
+        chunk.bytes.size() < kBlockBytes)
+        return false;
+    uint64_t alive = 0;
+    for (size_t at = 8; at < kBlockBytes; at += kNumberBytes) {
+        uint64_t type = word_at(chunk.bytes, at + 8);
+        if (type % 8 || (type && type < 4096) || type >> 47)
+            return false;
+        auto object = types_.identify(chunk.bytes.subspan(at, kNumberBytes));
+        if (!object || object->is_kept)
+            continue;
+        Count &number = count(object->type);
+        number.objects++;
+        number.bytes += kNumberBytes;
+        alive++;
+    }
+    census_.number_blocks.blocks++;
+    census_.number_blocks.bytes += chunk.resident_bytes;
+    census_.numbers_alive += alive;
+    census_.number_slots += kNumbers;
+    return true;
+}
+
+void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
+    if (add_number_block(chunk))
+        return;
+    auto object = types_.identify(chunk.bytes);
+    if (object) {
+        Count &type = count(object->type);
+        type.objects++;
+        type.bytes += chunk.chunk.bytes;
+        (is_mapped ? census_.mapped_objects : census_.heap_objects) += chunk.resident_bytes;
+        if (!object->is_kept)
+            add_collected(*object, chunk.chunk.address + kChunkHeader);
+        const PythonType &kind = types_.types()[object->type];
+        uint64_t buffer = kind.buffer_at ? word_at(chunk.bytes, kind.object_at + kind.buffer_at) : 0;
+        if (buffer && owners_.size() < kMaxOwners)
+            owners_.emplace_back(object->type, buffer);
+        return;
+    }
+    if (large_.size() == kMaxLarge)
+        census_.complete = false;
+    else if (chunk.chunk.bytes > kLargestSmall)
+        large_[chunk.chunk.address + kChunkHeader] = {chunk.chunk.bytes, chunk.resident_bytes, is_mapped, false, 0};
+    census_.native.blocks++;
+    census_.native.bytes += chunk.resident_bytes;
+    if (census_.native_sizes.size() < kMaxSizes || census_.native_sizes.contains(chunk.chunk.bytes))
+        census_.native_sizes[chunk.chunk.bytes]++;
+}
+
+void CensusTaker::add_collected(const IdentifiedObject &object, uint64_t block) {
+    const PythonType &type = types_.types()[object.type];
+    if (!type.is_collected() || too_many_collected_)
+        return;
+    if (collected_.size() == kMaxCollected) {
+        too_many_collected_ = true;
+        collected_ = {};
+        return;
+    }
+    collected_.push_back({block + type.object_at, object.type, object.references});
+}
+
+void CensusTaker::finish_arena() {
+    if (arena_ != SIZE_MAX && static_cast<double>(arena_live_bytes_) < kPinnedShare * place_.arena_bytes) {
+        for (uint32_t type = 0; type < counts_.size(); type++)
+            if (counts_[type].in_arena)
+                pins_.blocks_by_type[types_.types()[type].name] += counts_[type].in_arena;
+        if (arena_buffers_)
+            pins_.blocks_by_type[""] = arena_buffers_;
+        pins_.arena = arena_;
+        census_.pins.push_back(std::move(pins_));
+    }
+    for (Count &type : counts_)
+        type.in_arena = 0;
+    pins_ = {};
+    arena_live_bytes_ = 0;
+    arena_buffers_ = 0;
+}
+
+void CensusTaker::add_pool(const UsedPoolCopy &pool) {
+    if (pool.arena != arena_) {
+        finish_arena();
+        arena_ = pool.arena;
+    }
+    for (uint32_t at : pool.live) {
+        size_t size = std::min<size_t>(pool.block_bytes, pool.bytes.size() - std::min<size_t>(at, pool.bytes.size()));
+        std::span<const uint8_t> block = pool.bytes.subspan(pool.bytes.size() < at ? pool.bytes.size() : at, size);
+        size_t place = 0;
+        Marks *marks = find_marks(pool.address + at, place);
+        std::optional<IdentifiedObject> object;
+        if (!marks || !marks->is_buffer[place])
+            object = types_.identify(block);
+        if (marks && object)
+            marks->is_object[place] = true;
+        if (pins_.addresses.size() < kMaxPinAddresses)
+            pins_.addresses.push_back(pool.address + at);
+        pins_.blocks++;
+        arena_live_bytes_ += pool.block_bytes;
+        if (!object) {
+            census_.small_buffers.blocks++;
+            census_.small_buffers.bytes += pool.block_bytes;
+            arena_buffers_++;
+            continue;
+        }
+        Count &type = count(object->type);
+        type.in_arena++;
+        if (object->is_kept) {
+            census_.kept_objects.blocks++;
+            census_.kept_objects.bytes += pool.block_bytes;
+            continue;
+        }
+        type.objects++;
+        type.bytes += pool.block_bytes;
+        add_collected(*object, pool.address + at);
+        const PythonType &kind = types_.types()[object->type];
+        if (kind.buffer_at)
+            own(object->type, word_at(block, kind.object_at + kind.buffer_at));
+    }
+}
+
+Census CensusTaker::finish() {
+    finish_arena();
+    for (auto [type, buffer] : owners_)
+        own(type, buffer);
+    for (const auto &[address, block] : large_) {
+        if (!block.is_owned)
+            continue;
+        census_.native.blocks--;
+        census_.native.bytes -= block.resident_bytes;
+        auto size = census_.native_sizes.find(block.bytes);
+        if (size != census_.native_sizes.end() && !--size->second)
+            census_.native_sizes.erase(size);
+    }
+    for (uint32_t type = 0; type < counts_.size(); type++)
+        if (counts_[type].objects)
+            census_.types.push_back(
+                {types_.types()[type].name, counts_[type].objects, counts_[type].bytes, counts_[type].buffer_bytes});
+    std::sort(census_.types.begin(), census_.types.end(), [](const TypeCount &a, const TypeCount &b) {
+        return a.bytes + a.buffer_bytes > b.bytes + b.buffer_bytes;
+    });
+    return std::move(census_);
+}
+
+std::string CensusTaker::describe(const Chunk &chunk) {
+    uint64_t address = chunk.address + kChunkHeader;
+    std::array<uint8_t, 48> beginning{};
+    size_t size = std::min<size_t>(beginning.size(), chunk.bytes - kChunkHeader);
+    if (memory_.read(address, beginning.data(), size))
+        if (auto object = types_.identify(std::span(beginning).first(size)))
+            return "a Python object of type " + types_.types()[object->type].name;
+    auto large = large_.find(address);
+    if (large != large_.end() && large->second.is_owned)
+        return "the buffer of a Python object of type " + types_.types()[large->second.owner].name;
+    return "in use by no Python object that was found";
+}
+
+}  // namespace memtrace

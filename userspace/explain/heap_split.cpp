@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "explain/heap_split.h"
+
+#include <algorithm>
+
+namespace memtrace {
+
+namespace {
+
+// What is alive above free memory pins it when it is no more than this share of it.
+constexpr uint64_t kPinShare = 16;
+
+}  // namespace
+
+void FreePart::add(const FreeArea &area) {
+    areas++;
+    resident_bytes += area.resident_bytes;
+    trimmable_bytes += area.trimmable_bytes;
+    largest_bytes = std::max(largest_bytes, area.chunk.bytes);
+}
+
+HeapSplit split_heap(const GlibcArena &main, const GlibcParameters &parameters) {
+    HeapSplit split;
+    uint64_t top = main.free_end.chunk.address;
+    // The lowest area that would become part of the heap's free end if little above it were freed.
+    size_t pinned_from = main.areas.size();
+    uint64_t free_above = main.free_end.chunk.bytes, resident = main.free_end.resident_bytes;
+    for (size_t i = main.areas.size(); i-- > 0;) {
+        const FreeArea &area = main.areas[i];
+        uint64_t free = free_above + area.chunk.bytes,
+                 live = top - area.chunk.address - (free - main.free_end.chunk.bytes);
+        free_above = free;
+        resident += area.resident_bytes;
+        bool would_go = free + live > std::max(parameters.trim_threshold, kDefaultThreshold);
+        if (live > free / kPinShare)
+            continue;
+        if (!would_go || area.chunk.bytes < kDefaultThreshold)
+            continue;
+        pinned_from = i;
+        split.tail = {area.chunk.address + area.chunk.bytes, top};
+        split.tail_live_bytes = live;
+        // systrim() leaves M_TOP_PAD.
+        split.released_bytes = resident + live - std::min(resident + live, kDefaultThreshold);
+    }
+    for (size_t i = 0; i < main.areas.size(); i++) {
+        const FreeArea &area = main.areas[i];
+        if (i >= pinned_from)
+            split.pinned.add(area);
+        else if (parameters.mmap_threshold > kDefaultThreshold && area.chunk.bytes >= kDefaultThreshold)
+            split.large.add(area);
+        else
+            split.scattered.add(area);
+    }
+    (pinned_from < main.areas.size() ? split.pinned : split.end).add(main.free_end);
+    // Free chunks of less than a page are in no area.
+    uint64_t all = main.resident.free + main.resident.top;
+    uint64_t seen = split.pinned.resident_bytes + split.large.resident_bytes + split.end.resident_bytes +
+                    split.scattered.resident_bytes;
+    split.scattered.resident_bytes += all - std::min(all, seen);
+    return split;
+}
+
+}  // namespace memtrace
