@@ -7,8 +7,6 @@ import subprocess
 import sys
 import time
 
-import jsonschema
-
 from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, WORKLOADS, interpreters, resident_bytes
 
 # Objects of all sizes, a part of them freed, and then nothing that allocates: the figures stand still.
@@ -52,13 +50,6 @@ def own_figures(text):
 
 
 class ExplainTest(RootTest):
-    def explain(self, pid):
-        found = json.loads(self.memtrace("explain", "-p", str(pid), "--format", "json").stdout)
-        with open(os.path.join(ROOT, "docs", "explain.schema.json")) as file:
-            jsonschema.validate(found, json.load(file))
-        self.assertEqual(sum(layer["resident_bytes"] for layer in found["layers"]), found["rss_bytes"])
-        return found
-
     def standing_still(self, interpreter):
         """A process of this interpreter, and what it says of its allocator."""
         path = self.path("stats")

@@ -68,6 +68,16 @@ std::string owner_of(const Mapping &mapping) {
     return "anonymous";
 }
 
+// Where allocators put what they have from mmap.
+std::vector<AddressRange> anonymous_memory(const std::vector<MappedMemory> &memory) {
+    std::vector<AddressRange> ranges;
+    for (const MappedMemory &part : memory)
+        if (part.rss_bytes && !part.mapping.inode && part.mapping.permissions.starts_with("rw-p") &&
+            owner_of(part.mapping) == "anonymous")
+            ranges.push_back({part.mapping.start, part.mapping.end});
+    return ranges;
+}
+
 // The owner of the mapping that has this address.
 std::string owner_at(uint64_t address, const std::vector<MappedMemory> &memory) {
     auto above = std::upper_bound(memory.begin(), memory.end(), address,
@@ -83,6 +93,15 @@ void add_pymalloc(const PymallocSnapshot &pymalloc, const std::vector<MappedMemo
     layers["pymalloc_headers"] += static_cast<int64_t>(pymalloc.resident.headers);
     for (const Arena &arena : pymalloc.arenas)
         layers[owner_at(arena.address, memory)] -= static_cast<int64_t>(arena.resident_bytes);
+}
+
+void add_mimalloc(const MimallocSnapshot &mimalloc, const std::vector<MappedMemory> &memory,
+                  std::map<std::string, int64_t> &layers) {
+    layers["mimalloc_live"] += static_cast<int64_t>(mimalloc.resident.live);
+    layers["mimalloc_free"] += static_cast<int64_t>(mimalloc.resident.free);
+    layers["mimalloc_headers"] += static_cast<int64_t>(mimalloc.resident.headers);
+    for (const MimallocSegment &segment : mimalloc.segments)
+        layers[owner_at(segment.address, memory)] -= static_cast<int64_t>(segment.resident_bytes);
 }
 
 void add_glibc(const GlibcSnapshot &glibc, const std::vector<MappedMemory> &memory,
@@ -112,6 +131,8 @@ Explanation explain(int pid, const FoundPython &python) {
     ResidentMemory resident(pid);
     if (auto place = find_pymalloc(resident, data_of(python.file, *memory)))
         explanation.pymalloc = read_pymalloc(resident, *place);
+    if (python.version.minor >= 13)
+        explanation.mimalloc = read_mimalloc(resident, data_of(python.file, *memory), anonymous_memory(*memory));
     explanation.glibc = read_glibc(resident, *memory);
 
     std::map<std::string, int64_t> layers;
@@ -128,6 +149,8 @@ Explanation explain(int pid, const FoundPython &python) {
     }
     if (explanation.pymalloc)
         add_pymalloc(*explanation.pymalloc, *memory, layers);
+    if (explanation.mimalloc)
+        add_mimalloc(*explanation.mimalloc, *memory, layers);
     if (explanation.glibc)
         add_glibc(*explanation.glibc, *memory, layers);
     for (const auto &[owner, bytes] : layers)

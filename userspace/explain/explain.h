@@ -10,6 +10,7 @@
 #include "process/find_python.h"
 #include "process/proc_files.h"
 #include "snapshots/glibc_malloc.h"
+#include "snapshots/mimalloc.h"
 #include "snapshots/pymalloc.h"
 
 namespace memtrace {
@@ -27,6 +28,7 @@ struct Explanation {
     int64_t rss_bytes = 0;
     std::vector<Layer> layers;
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator
+    std::optional<MimallocSnapshot> mimalloc;  // null: not found, so the interpreter does not use it
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
     uint64_t duration_ns = 0;                  // of taking it
 };
