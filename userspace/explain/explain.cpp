@@ -134,6 +134,10 @@ Explanation explain(int pid, const FoundPython &python) {
     if (python.version.minor >= 13)
         explanation.mimalloc = read_mimalloc(resident, data_of(python.file, *memory), anonymous_memory(*memory));
     explanation.glibc = read_glibc(resident, *memory);
+    std::vector<Mapping> mappings;
+    for (const MappedMemory &part : *memory)
+        mappings.push_back(part.mapping);
+    explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, resident);
 
     std::map<std::string, int64_t> layers;
     for (const MappedMemory &part : *memory) {
@@ -153,6 +157,11 @@ Explanation explain(int pid, const FoundPython &python) {
         add_mimalloc(*explanation.mimalloc, *memory, layers);
     if (explanation.glibc)
         add_glibc(*explanation.glibc, *memory, layers);
+    // What is in use of another allocator's heap is not known.
+    if (!explanation.glibc) {
+        layers["anonymous"] += layers["c_heap_live"];
+        layers.erase("c_heap_live");
+    }
     for (const auto &[owner, bytes] : layers)
         explanation.layers.push_back({owner, bytes});
     std::stable_sort(explanation.layers.begin(), explanation.layers.end(),

@@ -9,6 +9,7 @@
 
 #include "process/find_python.h"
 #include "process/proc_files.h"
+#include "snapshots/c_allocator.h"
 #include "snapshots/glibc_malloc.h"
 #include "snapshots/mimalloc.h"
 #include "snapshots/pymalloc.h"
@@ -30,6 +31,7 @@ struct Explanation {
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator
     std::optional<MimallocSnapshot> mimalloc;  // null: not found, so the interpreter does not use it
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
+    std::optional<CAllocator> c_allocator;     // null: not known
     uint64_t duration_ns = 0;                  // of taking it
 };
 

@@ -197,6 +197,10 @@ json render_mimalloc(const MimallocSnapshot &mimalloc) {
             {"segments", segments}};
 }
 
+json render_c_allocator(const CAllocator &allocator) {
+    return {{"name", allocator.name ? json(*allocator.name) : json()}, {"module", allocator.module}};
+}
+
 json render_pymalloc(const PymallocSnapshot &pymalloc) {
     json classes = json::array(), arenas = json::array();
     for (const SizeClass &c : pymalloc.classes)
@@ -246,6 +250,9 @@ std::string render_explanation_table(const Explanation &explanation) {
         render_glibc(out, *explanation.glibc);
     else
         out += "\nThe C heap was not found: the process uses another allocator than glibc's.\n";
+    if (const auto &allocator = explanation.c_allocator; allocator && allocator->name != "glibc")
+        out += fmt::format("malloc is that of {} ({}): what it has is among the other private memory.\n",
+                           allocator->name.value_or("an unknown allocator"), printable(allocator->module));
     return out;
 }
 
@@ -264,6 +271,7 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"layers", layers},
         {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},
         {"mimalloc", explanation.mimalloc ? render_mimalloc(*explanation.mimalloc) : json()},
+        {"c_allocator", explanation.c_allocator ? render_c_allocator(*explanation.c_allocator) : json()},
         {"glibc", explanation.glibc ? render_glibc(*explanation.glibc) : json()}};
     return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
