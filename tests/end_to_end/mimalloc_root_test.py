@@ -148,8 +148,8 @@ class MimallocTest(RootTest):
             with self.subTest(interpreter=interpreter.name):
                 step = self.steps(interpreter, environment)
                 before = self.live(step(b"."))
-                for what, slotted, strings in ((b"f", 10000, 5000), (b"s", 5000, 2500), (b"c", 0, 0), (b"f", 10000, 5000),
-                                               (b"S", 5000, 2500), (b"c", 0, 0)):
+                for what, slotted, strings in ((b"f", 10000, 5000), (b"s", 5000, 2500), (b"c", 0, 0),
+                                               (b"f", 10000, 5000), (b"S", 5000, 2500), (b"c", 0, 0)):
                     now = self.live(step(what))
                     self.assertEqual((now[48] - before[48], now[1280] - before[1280]), (slotted, strings), what)
 

@@ -7,8 +7,10 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <thread>
 
 #include "base/failure.h"
+#include "process/frozen_process.h"
 #include "process/memory_map.h"
 
 namespace memtrace {
@@ -117,30 +119,74 @@ void add_glibc(const GlibcSnapshot &glibc, const std::vector<MappedMemory> &memo
     }
 }
 
+std::vector<MappedMemory> read_mappings_of(int pid) {
+    auto memory = read_memory_map(pid);
+    if (!memory)
+        fail("process {} is not ours to look into: {}", pid, strerror(errno));
+    return std::move(*memory);
+}
+
+// Its mappings, and what its allocators say. `place` may have been found before: it takes longest.
+std::vector<MappedMemory> read_process(Explanation &explanation, std::optional<PymallocPlace> place) {
+    const FoundPython &python = explanation.python;
+    std::vector<MappedMemory> memory = read_mappings_of(explanation.pid);
+    std::vector<AddressRange> data = data_of(python.file, memory);
+    ResidentMemory resident(explanation.pid);
+    if (!place || !update_pymalloc(resident, data, *place))
+        place = find_pymalloc(resident, data);
+    explanation.pymalloc.reset();
+    if (place)
+        explanation.pymalloc = read_pymalloc(resident, *place);
+    if (python.version.minor >= 13)
+        explanation.mimalloc = read_mimalloc(resident, data, anonymous_memory(memory));
+    explanation.glibc = read_glibc(resident, memory);
+    return memory;
+}
+
+bool is_contradictory(const Explanation &explanation) {
+    const auto &pymalloc = explanation.pymalloc;
+    const auto &mimalloc = explanation.mimalloc;
+    const auto &glibc = explanation.glibc;
+    return (pymalloc && pymalloc->torn_pools) || (mimalloc && mimalloc->torn_segments + mimalloc->torn_pages) ||
+           (glibc && !glibc->complete);
+}
+
+// Of a process that stands still: each time a thread may be stopped in the middle of an allocation, in which case
+// letting it go on for a moment helps. Of one that allocates all the time, one snapshot in four was such.
+constexpr int kPauses = 5;
+constexpr std::chrono::milliseconds kBetweenPauses{10};  // long enough for the thread to run
+
 }  // namespace
 
-Explanation explain(int pid, const FoundPython &python) {
+Explanation explain(int pid, const FoundPython &python, bool freeze) {
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     explanation.pid = pid;
     explanation.identity = read_identity(pid);
     explanation.python = python;
-    auto memory = read_memory_map(pid);
-    if (!memory)
-        fail("process {} is not ours to look into: {}", pid, strerror(errno));
-    ResidentMemory resident(pid);
-    if (auto place = find_pymalloc(resident, data_of(python.file, *memory)))
-        explanation.pymalloc = read_pymalloc(resident, *place);
-    if (python.version.minor >= 13)
-        explanation.mimalloc = read_mimalloc(resident, data_of(python.file, *memory), anonymous_memory(*memory));
-    explanation.glibc = read_glibc(resident, *memory);
+    std::vector<MappedMemory> memory;
+    if (!freeze) {
+        memory = read_process(explanation, std::nullopt);
+    } else {
+        // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
+        std::optional<PymallocPlace> place;
+        for (int attempt = 0; attempt < kPauses && !place; attempt++)
+            place = find_pymalloc(ResidentMemory(pid), data_of(python.file, read_mappings_of(pid)));
+        for (int pause = 0; pause < kPauses && (pause == 0 || is_contradictory(explanation)); pause++) {
+            if (pause)
+                std::this_thread::sleep_for(kBetweenPauses);
+            FrozenProcess frozen(pid);
+            memory = read_process(explanation, place);
+            explanation.frozen_ns = explanation.frozen_ns.value_or(0) + frozen.release();
+        }
+    }
     std::vector<Mapping> mappings;
-    for (const MappedMemory &part : *memory)
+    for (const MappedMemory &part : memory)
         mappings.push_back(part.mapping);
-    explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, resident);
+    explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, ResidentMemory(pid));
 
     std::map<std::string, int64_t> layers;
-    for (const MappedMemory &part : *memory) {
+    for (const MappedMemory &part : memory) {
         explanation.rss_bytes += part.rss_bytes;
         if (is_shared(part.mapping)) {
             layers["shared_memory"] += part.rss_bytes;
@@ -152,11 +198,11 @@ Explanation explain(int pid, const FoundPython &python) {
         }
     }
     if (explanation.pymalloc)
-        add_pymalloc(*explanation.pymalloc, *memory, layers);
+        add_pymalloc(*explanation.pymalloc, memory, layers);
     if (explanation.mimalloc)
-        add_mimalloc(*explanation.mimalloc, *memory, layers);
+        add_mimalloc(*explanation.mimalloc, memory, layers);
     if (explanation.glibc)
-        add_glibc(*explanation.glibc, *memory, layers);
+        add_glibc(*explanation.glibc, memory, layers);
     // What is in use of another allocator's heap is not known.
     if (!explanation.glibc) {
         layers["anonymous"] += layers["c_heap_live"];

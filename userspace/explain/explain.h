@@ -32,10 +32,12 @@ struct Explanation {
     std::optional<MimallocSnapshot> mimalloc;  // null: not found, so the interpreter does not use it
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
     std::optional<CAllocator> c_allocator;     // null: not known
+    std::optional<uint64_t> frozen_ns;         // for how long it was paused; null: it was not
     uint64_t duration_ns = 0;                  // of taking it
 };
 
-// Throws Failure for a process that may not be looked at, or has gone meanwhile.
-Explanation explain(int pid, const FoundPython &python);
+// With `freeze`, pauses the process while it is read. Throws Failure for one that may not be looked at, or not be
+// paused, or has gone meanwhile.
+Explanation explain(int pid, const FoundPython &python, bool freeze = false);
 
 }  // namespace memtrace

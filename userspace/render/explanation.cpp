@@ -237,6 +237,8 @@ std::string render_explanation_table(const Explanation &explanation) {
                                   join_command(explanation.identity.cmdline), explanation.python.version_string(),
                                   explanation.python.free_threaded ? " free-threaded" : "",
                                   static_cast<double>(explanation.duration_ns) / 1e6);
+    if (explanation.frozen_ns)
+        out += fmt::format("It was paused for {:.1f} ms.\n", static_cast<double>(*explanation.frozen_ns) / 1e6);
     out += fmt::format("\nRSS is {}, of which\n", render_mib(explanation.rss_bytes));
     for (const Layer &layer : explanation.layers)
         out += fmt::format("{:>14}   {}\n", render_mib(layer.resident_bytes), describe(layer.owner));
@@ -267,6 +269,7 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"python",
          {{"version", explanation.python.version_string()}, {"free_threaded", explanation.python.free_threaded}}},
         {"duration_ns", explanation.duration_ns},
+        {"frozen_ns", explanation.frozen_ns ? json(*explanation.frozen_ns) : json()},
         {"rss_bytes", explanation.rss_bytes},
         {"layers", layers},
         {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},
