@@ -1,4 +1,5 @@
 # memtrace explain reads the allocators of a process from outside: what it says is what they say of themselves.
+import glob
 import json
 import os
 import re
@@ -6,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-
-import jsonschema
 
 from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, WORKLOADS, interpreters, resident_bytes, wait_until
 
@@ -88,13 +87,6 @@ def own_figures(text):
 
 
 class ExplainTest(RootTest):
-    def explain(self, pid):
-        found = json.loads(self.memtrace("explain", "-p", str(pid), "--format", "json").stdout)
-        with open(os.path.join(ROOT, "docs", "explain.schema.json")) as file:
-            jsonschema.validate(found, json.load(file))
-        self.assertEqual(sum(layer["resident_bytes"] for layer in found["layers"]), found["rss_bytes"])
-        return found
-
     def standing_still(self, interpreter):
         """A process of this interpreter, and what it says of its allocator."""
         path = self.path("stats")
@@ -250,6 +242,35 @@ class ExplainTest(RootTest):
         found = self.explain(target.pid)
         self.assertIsNone(found["pymalloc"])
         self.assertIn("uses another one", self.memtrace("explain", "-p", str(target.pid)).stdout)
+
+    def test_whose_malloc_it_is(self):
+        """Of Debian's own program, and of a libpython."""
+        folder = os.path.join(ROOT, "build", "allocators")
+        if not os.path.exists(os.path.join(folder, ".complete")):
+            self.assertFalse(os.environ.get("CI"), "scripts/allocators was not run")
+            self.skipTest("needs scripts/allocators")
+        libraries = {"glibc": ""}
+        for name, file in (("jemalloc", "libjemalloc.so.2"), ("tcmalloc", "libtcmalloc_minimal.so.4"),
+                           ("mimalloc", "libmimalloc.so.2")):
+            libraries[name], = glob.glob(os.path.join(folder, "usr", "lib", "*", file))
+        for interpreter in interpreters():
+            if interpreter.tree or interpreter.free_threaded or interpreter.version == "2.7":
+                continue
+            for name, library in libraries.items():
+                with self.subTest(interpreter=interpreter.name, name=name):
+                    target = self.start_python(PINNED, python=interpreter.python,
+                                               env={**os.environ, "LD_PRELOAD": library})
+                    found = self.explain(target.pid)
+                    self.assertEqual(found["c_allocator"]["name"], name)
+                    self.assertTrue(os.path.samefile(found["c_allocator"]["module"], library) if library else
+                                    "libc" in found["c_allocator"]["module"])
+                    self.assertIsNone(found["mimalloc"])
+                    table = self.memtrace("explain", "-p", str(target.pid)).stdout
+                    if library:
+                        self.assertIsNone(found["glibc"])
+                        self.assertIn(f"malloc is that of {name} (", table)
+                    else:
+                        self.assertNotIn("malloc is that of", table)
 
     def test_a_busy_process_is_read_without_harm(self):
         """Whatever it changes meanwhile: no crash, no hang; what contradicts itself is counted, and printed."""

@@ -13,6 +13,8 @@ import time
 import unittest
 import unittest.mock
 
+import jsonschema
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 WORKLOADS = os.path.join(ROOT, "tests", "workloads")
@@ -171,6 +173,14 @@ class RootTest(unittest.TestCase):
         if check:
             self.assertEqual(done.returncode, 0, done.stderr)
         return done
+
+    def explain(self, pid, *options):
+        """The JSON report of `memtrace explain`."""
+        found = json.loads(self.memtrace("explain", "-p", str(pid), "--format", "json", *options).stdout)
+        with open(os.path.join(ROOT, "docs", "explain.schema.json")) as file:
+            jsonschema.validate(found, json.load(file))
+        self.assertEqual(sum(layer["resident_bytes"] for layer in found["layers"]), found["rss_bytes"])
+        return found
 
     def memtrace_run(self, *options):
         """The command line up to the command to trace; read_report() reads what it reports."""

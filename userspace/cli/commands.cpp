@@ -197,7 +197,7 @@ int run_explain(const Options &options) {
     int pid = options.pids[0];
     require_process(pid);
     Output output(options.output, STDOUT_FILENO);
-    Explanation explanation = explain(pid, require_python(pid));
+    Explanation explanation = explain(pid, require_python(pid), options.freeze);
     output.write(options.format == Format::kJson ? render_explanation_json(explanation)
                                                  : render_explanation_table(explanation));
     return 0;

@@ -122,6 +122,10 @@ std::optional<Options> parse_options(int argc, char **argv) {
     int pid = 0;  // of explain and doctor
     explain->add_option("-p,--pid", pid, "The process to look into.")->check(CLI::PositiveNumber);
     explain->add_option("-o,--output", options.output, "Write the report to this file.");
+    explain->add_flag("--freeze", options.freeze,
+                      "Pause the process while it is read, mostly for some milliseconds, so that all figures are of "
+                      "one moment. The report says for how long it was paused. It always goes on, whatever happens to "
+                      "memtrace meanwhile.");
     add_format_option(*explain, format);
 
     CLI::App *doctor = app.add_subcommand("doctor",
@@ -171,7 +175,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
     }
     if (explain->parsed()) {
         options.command = Command::kExplain;
-        take_pid("explain", "-p, -o and --format");
+        take_pid("explain", "-p, -o, --freeze and --format");
         if (options.pids.empty())
             fail_usage("name the process to look into: memtrace explain -p PID");
         return options;

@@ -30,6 +30,7 @@ struct Options {
     Engine engine = Engine::kStack;
     bool function_calls = false;
     bool imports = false;           // kRun
+    bool freeze = false;            // kExplain
     bool empty_line_probe = false;  // scripts/bench
 };
 

@@ -10,9 +10,11 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <thread>
 
 #include "base/failure.h"
 #include "process/memory_map.h"
+#include "process/frozen_process.h"
 
 namespace memtrace {
 
@@ -75,27 +77,31 @@ std::string owner_of(const Mapping &mapping) {
 std::vector<AddressRange> anonymous_mappings(const std::vector<MappedMemory> &memory) {
     std::vector<AddressRange> ranges;
     for (const MappedMemory &part : memory)
-        if (part.mapping.permissions.starts_with("rw") && !is_shared(part.mapping) && !part.mapping.inode &&
-            owner_of(part.mapping) == "anonymous")
+        if (part.rss_bytes && part.mapping.permissions.starts_with("rw") && !is_shared(part.mapping) &&
+            !part.mapping.inode && owner_of(part.mapping) == "anonymous")
             ranges.push_back({part.mapping.start, part.mapping.end});
     return ranges;
+}
+
+std::vector<MappedMemory> read_mappings_of(int pid) {
+    auto memory = read_memory_map(pid);
+    if (!memory)
+        fail("process {} is not ours to look into: {}", pid, strerror(errno));
+    return std::move(*memory);
 }
 
 // Takes one explanation.
 class Explainer {
   public:
-    Explainer(int pid, const FoundPython &python) : resident_(pid) {
+    // `place` may have been found before: it takes longest.
+    Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place)
+        : resident_(pid), place_(place), memory_(read_mappings_of(pid)) {
         explanation_.pid = pid;
         explanation_.identity = read_identity(pid);
         explanation_.python = python;
-        auto memory = read_memory_map(pid);
-        if (!memory)
-            fail("process {} is not ours to look into: {}", pid, strerror(errno));
-        memory_ = std::move(*memory);
     }
 
     Explanation explain() {
-        auto started = std::chrono::steady_clock::now();
         take_mappings();
         take_allocators();
         take_zeros_in_huge_pages();
@@ -103,10 +109,11 @@ class Explainer {
             explanation_.layers.push_back({owner, bytes});
         std::stable_sort(explanation_.layers.begin(), explanation_.layers.end(),
                          [](const Layer &a, const Layer &b) { return a.resident_bytes > b.resident_bytes; });
-        explanation_.findings = find_causes(explanation_);
-        explanation_.duration_ns = static_cast<uint64_t>(
-            std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - started).count());
         return std::move(explanation_);
+    }
+
+    const std::vector<MappedMemory> &memory() const {
+        return memory_;
     }
 
   private:
@@ -142,18 +149,25 @@ class Explainer {
 
     // What its allocators make of them.
     void take_allocators() {
-        auto place = find_pymalloc(resident_, data_of(explanation_.python.file, memory_));
+        std::vector<AddressRange> data = data_of(explanation_.python.file, memory_);
+        if (!place_ || !update_pymalloc(resident_, data, *place_))
+            place_ = find_pymalloc(resident_, data);
         explanation_.glibc = read_glibc(resident_, memory_);
-        std::vector<uint64_t> arenas = place ? arena_addresses(resident_, *place) : std::vector<uint64_t>();
+        // What is in use of another allocator's heap is not known.
+        if (!explanation_.glibc)
+            move_layer("c_heap_live", "anonymous", static_cast<uint64_t>(layers_["c_heap_live"]));
+        std::vector<uint64_t> arenas = place_ ? arena_addresses(resident_, *place_) : std::vector<uint64_t>();
         for (uint64_t address : arenas)
-            known_.push_back({address, address + place->arena_bytes});
-        CensusTaker census(resident_, explanation_.python.version, std::move(arenas), place.value_or(PymallocPlace{}));
+            known_.push_back({address, address + place_->arena_bytes});
+        if (explanation_.python.version.is_at_least(3, 13))
+            take_mimalloc(data);
+        CensusTaker census(resident_, explanation_.python.version, std::move(arenas), place_.value_or(PymallocPlace{}));
         std::vector<Chunk> tail;
         if (explanation_.glibc)
             tail = take_heap(census);
-        if (place) {
+        if (place_) {
             explanation_.pymalloc =
-                read_pymalloc(resident_, *place, [&](const UsedPoolCopy &pool) { census.add_pool(pool); });
+                read_pymalloc(resident_, *place_, [&](const UsedPoolCopy &pool) { census.add_pool(pool); });
             take_layers(*explanation_.pymalloc);
         }
         explanation_.census = census.finish();
@@ -161,10 +175,24 @@ class Explainer {
             explanation_.garbage = find_garbage(resident_, explanation_.python.version, census.types(),
                                                 census.collected(), *explanation_.pymalloc);
         for (const Chunk &chunk : tail) {
-            bool is_table = place && chunk.address + kChunkHeader == place->arenas;
+            bool is_table = place_ && chunk.address + kChunkHeader == place_->arenas;
             explanation_.heap_pins.push_back(
                 {chunk, is_table ? "pymalloc's own table of its arenas" : census.describe(chunk)});
         }
+    }
+
+    void take_mimalloc(std::span<const AddressRange> data) {
+        explanation_.mimalloc = read_mimalloc(resident_, data, anonymous_mappings(memory_));
+        if (!explanation_.mimalloc)
+            return;
+        for (const MimallocSegment &segment : explanation_.mimalloc->segments) {
+            known_.push_back({segment.address, segment.address + segment.bytes});
+            layers_[owner_at(segment.address)] -= static_cast<int64_t>(segment.resident_bytes);
+        }
+        const MimallocResident &resident = explanation_.mimalloc->resident;
+        layers_["mimalloc_live"] += static_cast<int64_t>(resident.live);
+        layers_["mimalloc_free"] += static_cast<int64_t>(resident.free);
+        layers_["mimalloc_headers"] += static_cast<int64_t>(resident.headers);
     }
 
     // All that is alive in the C heap: in its arenas, and in blocks that are mappings of their own. Gives the last
@@ -209,6 +237,7 @@ class Explainer {
         constexpr uint64_t kPiece = 2 << 20;
         uint64_t left = 1ull << 30;  // that is read
         std::vector<uint8_t> copy(kPiece);
+        sort_known();
         auto page = static_cast<uint64_t>(getpagesize());
         auto known = known_.begin();
         for (const MappedMemory &part : memory_) {
@@ -277,11 +306,25 @@ class Explainer {
     static constexpr uint64_t kChunkHeader = 16;
 
     ResidentMemory resident_;
+    std::optional<PymallocPlace> place_;
     std::vector<MappedMemory> memory_;
     std::vector<AddressRange> known_;  // to an allocator, sorted
     std::map<std::string, int64_t> layers_;
     Explanation explanation_;
 };
+
+bool is_contradictory(const Explanation &explanation) {
+    const auto &pymalloc = explanation.pymalloc;
+    const auto &mimalloc = explanation.mimalloc;
+    const auto &glibc = explanation.glibc;
+    return (pymalloc && pymalloc->torn_pools) || (mimalloc && mimalloc->torn_segments + mimalloc->torn_pages) ||
+           (glibc && !glibc->complete);
+}
+
+// Of a process that stands still: each time a thread may be stopped in the middle of an allocation, in which case
+// letting it go on for a moment helps. Of one that allocates all the time, one snapshot in four was such.
+constexpr int kPauses = 5;
+constexpr std::chrono::milliseconds kBetweenPauses{10};  // long enough for the thread to run
 
 }  // namespace
 
@@ -292,8 +335,40 @@ int64_t Explanation::layer(std::string_view owner) const {
     return 0;
 }
 
-Explanation explain(int pid, const FoundPython &python) {
-    return Explainer(pid, python).explain();
+Explanation explain(int pid, const FoundPython &python, bool freeze) {
+    auto started = std::chrono::steady_clock::now();
+    Explanation explanation;
+    std::vector<MappedMemory> memory;
+    auto read = [&](std::optional<PymallocPlace> place) {
+        Explainer explainer(pid, python, place);
+        explanation = explainer.explain();
+        memory = explainer.memory();
+    };
+    if (!freeze) {
+        read(std::nullopt);
+    } else {
+        // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
+        std::optional<PymallocPlace> place;
+        for (int attempt = 0; attempt < kPauses && !place; attempt++)
+            place = find_pymalloc(ResidentMemory(pid), data_of(python.file, read_mappings_of(pid)));
+        uint64_t frozen_ns = 0;
+        for (int pause = 0; pause < kPauses && (pause == 0 || is_contradictory(explanation)); pause++) {
+            if (pause)
+                std::this_thread::sleep_for(kBetweenPauses);
+            FrozenProcess frozen(pid);
+            read(place);
+            frozen_ns += frozen.release();
+        }
+        explanation.frozen_ns = frozen_ns;
+    }
+    std::vector<Mapping> mappings;
+    for (const MappedMemory &part : memory)
+        mappings.push_back(part.mapping);
+    explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, ResidentMemory(pid));
+    explanation.findings = find_causes(explanation);
+    explanation.duration_ns = static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - started).count());
+    return explanation;
 }
 
 }  // namespace memtrace

@@ -15,7 +15,9 @@
 #include "explain/heap_split.h"
 #include "process/find_python.h"
 #include "process/proc_files.h"
+#include "snapshots/c_allocator.h"
 #include "snapshots/glibc_malloc.h"
+#include "snapshots/mimalloc.h"
 #include "snapshots/pymalloc.h"
 
 namespace memtrace {
@@ -40,6 +42,7 @@ struct Explanation {
     std::optional<int64_t> peak_rss_bytes;
     std::vector<Layer> layers;
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator
+    std::optional<MimallocSnapshot> mimalloc;  // null: not found, so the interpreter does not use it
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
     Census census;
     std::optional<Garbage> garbage;                              // null: not looked for, in too many objects
@@ -48,12 +51,15 @@ struct Explanation {
     int64_t huge_page_bytes = 0;                                 // resident in transparent huge pages
     std::vector<std::pair<std::string, int64_t>> largest_files;  // mapped, with their resident bytes
     std::vector<Finding> findings;
-    uint64_t duration_ns = 0;  // of taking it
+    std::optional<CAllocator> c_allocator;  // null: not known
+    std::optional<uint64_t> frozen_ns;      // for how long it was paused; null: it was not
+    uint64_t duration_ns = 0;               // of taking it
 
     int64_t layer(std::string_view owner) const;  // 0 when there is none
 };
 
-// Throws Failure for a process that may not be looked at, or has gone meanwhile.
-Explanation explain(int pid, const FoundPython &python);
+// With `freeze`, pauses the process while it is read. Throws Failure for one that may not be looked at, or not be
+// paused, or has gone meanwhile.
+Explanation explain(int pid, const FoundPython &python, bool freeze = false);
 
 }  // namespace memtrace

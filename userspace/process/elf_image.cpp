@@ -50,6 +50,37 @@ void read_relocations(Elf_Scn *section, const GElf_Shdr &header, ElfImage &image
     }
 }
 
+// A function's address is in a slot for calls to it, or wherever a pointer to it is.
+bool is_import(uint16_t machine, uint64_t type) {
+    if (machine == EM_AARCH64)
+        return type == R_AARCH64_JUMP_SLOT || type == R_AARCH64_GLOB_DAT || type == R_AARCH64_ABS64;
+    return type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64;
+}
+
+void read_imports(Elf *elf, Elf_Scn *section, const GElf_Shdr &header, const std::set<std::string> &wanted,
+                  ElfImage &image) {
+    Elf_Scn *table = elf_getscn(elf, header.sh_link);
+    GElf_Shdr symbols_header;
+    if (!table || !gelf_getshdr(table, &symbols_header) || symbols_header.sh_type != SHT_DYNSYM ||
+        symbols_header.sh_size > kMaxSectionBytes)
+        return;
+    Elf_Data *data = elf_getdata(section, nullptr), *symbols = elf_getdata(table, nullptr);
+    if (!data || !symbols || header.sh_entsize == 0)
+        return;
+    size_t count = data->d_size / header.sh_entsize;
+    for (size_t i = 0; i < count && image.imports.size() < wanted.size(); i++) {
+        GElf_Rela relocation;
+        GElf_Sym symbol;
+        if (!gelf_getrela(data, static_cast<int>(i), &relocation) ||
+            !is_import(image.machine, GELF_R_TYPE(relocation.r_info)) || relocation.r_addend ||
+            !gelf_getsym(symbols, static_cast<int>(GELF_R_SYM(relocation.r_info)), &symbol))
+            continue;
+        const char *name = elf_strptr(elf, symbols_header.sh_link, symbol.st_name);
+        if (name && wanted.contains(name))
+            image.imports.emplace(name, relocation.r_offset);
+    }
+}
+
 void each_section(Elf *elf, unsigned type, const std::function<void(Elf_Scn *, const GElf_Shdr &)> &handler) {
     Elf_Scn *section = nullptr;
     while ((section = elf_nextscn(elf, section)) != nullptr) {
@@ -105,7 +136,8 @@ std::string ElfImage::read_text(uint64_t address, size_t size) const {
     return text;
 }
 
-std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted) {
+std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted,
+                                       const std::set<std::string> &imported) {
     elf_version(EV_CURRENT);
     FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!file)
@@ -126,6 +158,10 @@ std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<s
     if (!image.symbols.empty())
         each_section(elf.get(), SHT_RELA, [&](Elf_Scn *section, const GElf_Shdr &section_header) {
             read_relocations(section, section_header, image);
+        });
+    if (!imported.empty())
+        each_section(elf.get(), SHT_RELA, [&](Elf_Scn *section, const GElf_Shdr &section_header) {
+            read_imports(elf.get(), section, section_header, imported, image);
         });
     image.file = std::move(file);
     return image;

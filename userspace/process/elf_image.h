@@ -30,6 +30,7 @@ struct ElfImage {
     uint64_t text_start = 0;     // of the executable PT_LOAD segments
     uint64_t text_end = 0;
     std::map<std::string, uint64_t> symbols;  // addresses of those asked for that exist
+    std::map<std::string, uint64_t> imports;  // where the dynamic linker puts the addresses of those asked for
     std::vector<Segment> segments;
     std::map<uint64_t, uint64_t>
         pointers;  // those that the dynamic linker fills in, if any symbol was found: where -> unrelocated value
@@ -52,7 +53,9 @@ struct ElfImage {
     }
 };
 
-// Reads the dynamic symbols named. Null when the file cannot be opened or is no ELF file of this machine's kind.
-std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted);
+// Reads the dynamic symbols named: those it has, and of `imported` those it wants of others. Null when the file cannot
+// be opened or is no ELF file of this machine's kind.
+std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted,
+                                       const std::set<std::string> &imported = {});
 
 }  // namespace memtrace

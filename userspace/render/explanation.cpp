@@ -20,6 +20,9 @@ const char *describe(const std::string &owner) {
         {"pymalloc_free_blocks", "free room between small Python objects"},
         {"pymalloc_free_pools", "free room for small Python objects of any size"},
         {"pymalloc_headers", "the small-object allocator's own records"},
+        {"mimalloc_live", "Python objects in use, in mimalloc's memory"},
+        {"mimalloc_free", "mimalloc's memory, free between and beside them"},
+        {"mimalloc_headers", "mimalloc's own records"},
         {"c_heap_live", "the C heap in use: larger Python objects, extension modules"},
         {"c_heap_free", "the C heap, freed and kept between what is in use"},
         {"c_heap_top", "the C heap, free at its end"},
@@ -86,6 +89,48 @@ void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
         out += fmt::format("{} pools are swapped out, and were left there.\n", pymalloc.absent_pools);
 }
 
+const char *name_of(MimallocSegment::State state) {
+    switch (state) {
+        case MimallocSegment::State::kOwned:
+            return "owned";
+        case MimallocSegment::State::kAbandoned:
+            return "abandoned";
+        case MimallocSegment::State::kFreed:
+            return "freed";
+    }
+    return "";
+}
+
+void render_mimalloc(std::string &out, const MimallocSnapshot &mimalloc) {
+    out +=
+        fmt::format("\nmimalloc in {} segment{}\n", mimalloc.segments.size(), mimalloc.segments.size() == 1 ? "" : "s");
+    out += "  Segments   Live blocks    Live bytes      Resident   State\n";
+    for (auto state :
+         {MimallocSegment::State::kOwned, MimallocSegment::State::kAbandoned, MimallocSegment::State::kFreed}) {
+        MimallocSegment sum;
+        int64_t count = 0;
+        for (const MimallocSegment &segment : mimalloc.segments) {
+            if (segment.state != state)
+                continue;
+            count++;
+            sum.live_blocks += segment.live_blocks;
+            sum.live_bytes += segment.live_bytes;
+            sum.resident_bytes += segment.resident_bytes;
+        }
+        static constexpr const char *kWords[] = {"of threads", "of threads that have ended",
+                                                 "freed, not yet given back"};
+        if (count)
+            out += fmt::format("{:>10}{:>14}{:>14}{:>14}   {}\n", count, sum.live_blocks, mib(sum.live_bytes),
+                               mib(sum.resident_bytes), kWords[static_cast<int>(state)]);
+    }
+    out += fmt::format("{} are free in pages that have a block of some size in use, {} in no page.\n",
+                       mib(mimalloc.free_block_bytes()), mib(mimalloc.free_span_bytes()));
+    if (mimalloc.torn_segments + mimalloc.torn_pages)
+        out += fmt::format(
+            "{} segments and {} pages changed each time they were read: what is in use there is not counted.\n",
+            mimalloc.torn_segments, mimalloc.torn_pages);
+}
+
 void render_glibc(std::string &out, const GlibcSnapshot &glibc) {
     out +=
         fmt::format("\nThe C heap (glibc) in {} arena{}\n", glibc.arenas.size(), glibc.arenas.size() == 1 ? "" : "s");
@@ -125,6 +170,38 @@ json render_glibc(const GlibcSnapshot &glibc) {
             {"trimmable_bytes", glibc.trimmable_bytes()},
             {"complete", glibc.complete},
             {"arenas", arenas}};
+}
+
+json render_mimalloc(const MimallocSnapshot &mimalloc) {
+    json classes = json::array(), segments = json::array();
+    for (const MimallocPages &pages : mimalloc.classes)
+        classes.push_back({{"block_bytes", pages.block_bytes},
+                           {"pages", pages.pages},
+                           {"live_blocks", pages.live_blocks},
+                           {"capacity_blocks", pages.capacity_blocks}});
+    for (const MimallocSegment &segment : mimalloc.segments)
+        segments.push_back({{"address", segment.address},
+                            {"bytes", segment.bytes},
+                            {"state", name_of(segment.state)},
+                            {"huge", segment.is_huge},
+                            {"committed_bytes", segment.committed_bytes},
+                            {"resident_bytes", segment.resident_bytes},
+                            {"pages", segment.pages},
+                            {"live_blocks", segment.live_blocks},
+                            {"live_bytes", segment.live_bytes},
+                            {"free_span_bytes", segment.free_span_bytes}});
+    return {{"live_blocks", mimalloc.live_blocks()},
+            {"live_bytes", mimalloc.live_bytes()},
+            {"free_block_bytes", mimalloc.free_block_bytes()},
+            {"free_span_bytes", mimalloc.free_span_bytes()},
+            {"torn_segments", mimalloc.torn_segments},
+            {"torn_pages", mimalloc.torn_pages},
+            {"classes", classes},
+            {"segments", segments}};
+}
+
+json render_c_allocator(const CAllocator &allocator) {
+    return {{"name", allocator.name ? json(*allocator.name) : json()}, {"module", allocator.module}};
 }
 
 json render_pymalloc(const PymallocSnapshot &pymalloc) {
@@ -230,6 +307,8 @@ std::string render_explanation_table(const Explanation &explanation) {
                                   join_command(explanation.identity.cmdline), explanation.python.version_string(),
                                   explanation.python.free_threaded ? " free-threaded" : "",
                                   static_cast<double>(explanation.duration_ns) / 1e6);
+    if (explanation.frozen_ns)
+        out += fmt::format("It was paused for {:.1f} ms.\n", static_cast<double>(*explanation.frozen_ns) / 1e6);
     out += fmt::format("\nRSS is {}, of which\n", render_mib(explanation.rss_bytes));
     for (const Layer &layer : explanation.layers)
         out += fmt::format("{:>14}   {}\n", render_mib(layer.resident_bytes), describe(layer.owner));
@@ -237,12 +316,17 @@ std::string render_explanation_table(const Explanation &explanation) {
     render_census(out, explanation.census);
     if (explanation.pymalloc)
         render_pymalloc(out, *explanation.pymalloc);
-    else
+    else if (!explanation.mimalloc)
         out += "\nThe allocator of small objects was not found: the process uses another one.\n";
+    if (explanation.mimalloc)
+        render_mimalloc(out, *explanation.mimalloc);
     if (explanation.glibc)
         render_glibc(out, *explanation.glibc);
     else
         out += "\nThe C heap was not found: the process uses another allocator than glibc's.\n";
+    if (const auto &allocator = explanation.c_allocator; allocator && allocator->name != "glibc")
+        out += fmt::format("malloc is that of {} ({}): what it has is among the other private memory.\n",
+                           allocator->name.value_or("an unknown allocator"), printable(allocator->module));
     return out;
 }
 
@@ -257,12 +341,15 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"python",
          {{"version", explanation.python.version_string()}, {"free_threaded", explanation.python.free_threaded}}},
         {"duration_ns", explanation.duration_ns},
+        {"frozen_ns", explanation.frozen_ns ? json(*explanation.frozen_ns) : json()},
         {"rss_bytes", explanation.rss_bytes},
         {"peak_rss_bytes", explanation.peak_rss_bytes ? json(*explanation.peak_rss_bytes) : json()},
         {"layers", layers},
         {"findings", render_findings(explanation.findings)},
         {"objects", render_census(explanation.census)},
         {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},
+        {"mimalloc", explanation.mimalloc ? render_mimalloc(*explanation.mimalloc) : json()},
+        {"c_allocator", explanation.c_allocator ? render_c_allocator(*explanation.c_allocator) : json()},
         {"glibc", explanation.glibc ? render_glibc(*explanation.glibc) : json()}};
     return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }

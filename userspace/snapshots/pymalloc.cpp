@@ -364,6 +364,20 @@ std::optional<PymallocPlace> find_pymalloc(const ResidentMemory &memory, std::sp
     return std::nullopt;
 }
 
+bool update_pymalloc(const ResidentMemory &memory, std::span<const AddressRange> data, PymallocPlace &place) {
+    auto behind = memory.read_value<std::array<uint64_t, 2>>(place.used_pools + kStatePointers * sizeof(uint64_t));
+    if (behind && (*behind)[0] == place.arenas) {
+        place.arena_slots = std::min(static_cast<uint32_t>((*behind)[1]), kMaxArenaSlots);
+        return true;
+    }
+    std::vector<DataCopy> all = copy_data(memory, data);
+    bool is_there = std::any_of(all.begin(), all.end(), [&](const DataCopy &copy) {
+        return std::find(copy.words.begin(), copy.words.end(), place.arenas) != copy.words.end();
+    });
+    place.arena_slots = is_there ? count_arena_slots(memory, place) : 0;
+    return place.arena_slots != 0;
+}
+
 std::optional<uint32_t> block_bytes_at(const RemoteMemory &memory, const PymallocPlace &place, uint64_t address) {
     auto header = memory.read_value<PoolHeader>(address / place.pool_bytes * place.pool_bytes);
     if (!header || header->size_class >= place.classes())

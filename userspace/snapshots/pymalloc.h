@@ -83,6 +83,10 @@ struct PymallocSnapshot {
 // unknown one.
 std::optional<PymallocPlace> find_pymalloc(const ResidentMemory &memory, std::span<const AddressRange> data);
 
+// Brings a place that was found before up to date: the table of arenas grows, and moves. False where it has gone. Takes
+// much less than to find it.
+bool update_pymalloc(const ResidentMemory &memory, std::span<const AddressRange> data, PymallocPlace &place);
+
 // Where its arenas begin, sorted.
 std::vector<uint64_t> arena_addresses(const ResidentMemory &memory, const PymallocPlace &place);
 

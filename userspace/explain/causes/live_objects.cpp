@@ -13,7 +13,7 @@ void live_objects(const Explanation &explanation, std::vector<Finding> &findings
     const Census &census = explanation.census;
     Finding finding{.cause = "live_objects"};
     uint64_t numbers = census.numbers_alive * 24;
-    finding.bytes = explanation.layer("pymalloc_live") +
+    finding.bytes = explanation.layer("pymalloc_live") + explanation.layer("mimalloc_live") +
                     static_cast<int64_t>(census.heap_objects + census.mapped_objects + numbers);
     // What waits for the garbage collector has that cause.
     if (explanation.garbage)

@@ -8,15 +8,14 @@
 namespace memtrace {
 
 void pool_slack(const Explanation &explanation, std::vector<Finding> &findings) {
-    if (!explanation.pymalloc)
-        return;
-    Finding finding{.cause = "pool_slack"};
+    Finding finding{.cause = "pool_slack", .bytes = explanation.layer("mimalloc_free")};
     uint64_t live = 0, count = 0;
-    std::vector<bool> is_pinned(explanation.pymalloc->arenas.size(), false);
+    const std::vector<Arena> none, &arenas = explanation.pymalloc ? explanation.pymalloc->arenas : none;
+    std::vector<bool> is_pinned(arenas.size(), false);
     for (const ArenaPins &pins : explanation.census.pins)
         is_pinned[pins.arena] = true;
-    for (size_t i = 0; i < is_pinned.size(); i++) {
-        const Arena &arena = explanation.pymalloc->arenas[i];
+    for (size_t i = 0; i < arenas.size(); i++) {
+        const Arena &arena = arenas[i];
         if (is_pinned[i] || !arena.live_blocks)
             continue;
         finding.bytes += static_cast<int64_t>(arena.resident_free_bytes);
@@ -26,6 +25,10 @@ void pool_slack(const Explanation &explanation, std::vector<Finding> &findings) 
     finding.summary = "There is free room between small objects that are in use. New small objects will fill it.";
     finding.evidence = {fmt::format("{} arenas with {} of live objects have {} free.", count, in_mib(live),
                                     in_mib(static_cast<uint64_t>(finding.bytes)))};
+    if (explanation.mimalloc)
+        finding.evidence.push_back(fmt::format("{} segments of mimalloc have {} free.",
+                                               explanation.mimalloc->segments.size(),
+                                               in_mib(explanation.mimalloc->resident.free)));
     finding.figures = {{"arenas", count}, {"live_bytes", live}};
     finding.remedies = {{"none: an arena goes back when all of its objects are gone", std::nullopt}};
     findings.push_back(std::move(finding));
