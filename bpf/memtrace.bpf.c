@@ -15,6 +15,7 @@
 #include "lib/maps.h"
 #include "lib/rss.h"
 #include "lib/charge.h"
+#include "lib/owners.h"
 #include "lib/account.h"
 #include "lib/frame.h"
 #include "lib/thread_state.h"
@@ -24,6 +25,7 @@
 #include "lib/walk.h"
 #include "lib/native.h"
 #include "lib/resident.h"
+#include "lib/page_fault.h"
 #include "lib/collections.h"
 #include "lib/imports.h"
 #include "lib/syscalls.h"
@@ -117,6 +119,19 @@ SEC("usdt")
 int on_import_done(struct pt_regs *context)
 {
     return mt_on_import(context, 0);
+}
+
+/* With --owners. */
+SEC("tp_btf/page_fault_user")
+int BPF_PROG(on_page_fault_user, unsigned long address)
+{
+    return mt_on_page_fault(address);
+}
+
+SEC("tp_btf/page_fault_kernel")
+int BPF_PROG(on_page_fault_kernel, unsigned long address)
+{
+    return mt_on_page_fault(address);
 }
 
 SEC("tp_btf/sched_process_fork")

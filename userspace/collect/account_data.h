@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ledger/owned_ranges.h"
 #include "memtrace/wire.h"
 
 namespace memtrace {
@@ -26,6 +29,14 @@ struct ImportEvent {
     std::string module;
 };
 
+// Whose pages were resident at the end. With --owners.
+struct ResidentOwners {
+    std::map<PageOwner, int64_t> bytes;
+    bool checked = false;  // page by page with the kernel; a process that has ended cannot be asked
+    size_t ranges = 0;
+    uint64_t dropped = 0;  // ranges
+};
+
 struct AccountData {
     mt_account account{};
     std::vector<ChargeRow> charges;
@@ -33,6 +44,7 @@ struct AccountData {
     std::vector<LineRow> lines;  // that the line and function probes named
     std::vector<CollectionRow> collections;
     std::vector<ImportEvent> imports;  // in the order in which they happened
+    std::optional<ResidentOwners> resident;
 };
 
 }  // namespace memtrace

@@ -69,6 +69,19 @@ json render_returns(const ReportProcess &process) {
     return returns;
 }
 
+json render_resident(const ReportResident &resident) {
+    json lines = json::array();
+    for (const auto &[place, bytes] : resident.rows) {
+        json row = render_place(place);
+        row["resident_bytes"] = bytes;
+        lines.push_back(std::move(row));
+    }
+    return {{"lines", lines},
+            {"unexplained_bytes", resident.unexplained},
+            {"checked", resident.checked},
+            {"owner_ranges", {{"count", resident.ranges}, {"dropped", resident.dropped}}}};
+}
+
 json render_native(const ReportProcess &process) {
     json rows = json::array();
     for (const ReportNative &row : process.native)
@@ -189,6 +202,7 @@ json render_process(const ReportProcess &process) {
             {"native", render_native(process)},
             {"lines", render_lines(process)},
             {"returns", render_returns(process)},
+            {"resident", process.resident ? render_resident(*process.resident) : json()},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
             {"function_calls", process.function_calls ? render_function_calls(*process.function_calls) : json()},

@@ -117,6 +117,21 @@ std::optional<ReportArenas> build_arenas(const AccountData &data, const CodeTabl
     return arenas;
 }
 
+ReportResident build_resident(const AccountData &data, const Session &session, int64_t rss) {
+    ReportResident resident;
+    auto places = sum_resident(data, session.codes(), session.natives());
+    resident.rows.assign(places.begin(), places.end());
+    std::stable_sort(resident.rows.begin(), resident.rows.end(),
+                     [](const auto &a, const auto &b) { return a.second > b.second; });
+    resident.unexplained = rss;
+    for (const auto &[place, bytes] : resident.rows)
+        resident.unexplained -= bytes;
+    resident.checked = data.resident->checked;
+    resident.ranges = data.resident->ranges;
+    resident.dropped = data.resident->dropped;
+    return resident;
+}
+
 ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, int64_t page_bytes) {
     const mt_account &account = data.account;
     ProcessDetails &details = session.details(account.id);
@@ -160,6 +175,8 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.returns.push_back({key.first, key.second, sum});
     std::stable_sort(process.returns.begin(), process.returns.end(),
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
+    if (data.resident)
+        process.resident = build_resident(data, session, process.balances.total().end);
     process.calls = sum_calls(data, page_bytes);
     process.arenas = build_arenas(data, session.codes());
     if (details.calls_counted)
@@ -194,6 +211,8 @@ Report build_report(Session &session, const ReportFilter &filter) {
                      [](const auto *a, const auto *b) { return a->account.opened_ns < b->account.opened_ns; });
     for (const AccountData *data : in_order) {
         report.processes.push_back(build_process(session, *data, filter, getpagesize()));
+        if (data->resident && data->resident->dropped)
+            report.failures["owner_ranges_full"] += data->resident->dropped;
         if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))
             report.processes.back().parent_pid = pid_of[data->account.parent];
     }
