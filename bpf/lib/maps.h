@@ -172,6 +172,14 @@ struct {
     __uint(max_entries, 4 * 1024 * 1024);
 } owner_records SEC(".maps");
 
+/* With --owners: pages that were copied because another process has them too; mt_charge_key.call is none */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct mt_charge_key);
+    __type(value, mt_u64);
+} copies SEC(".maps");
+
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, MT_FAILURES);

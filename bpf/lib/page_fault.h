@@ -4,7 +4,7 @@
 #define MEMTRACE_BPF_PAGE_FAULT_H
 
 /* From tp_btf/page_fault_user, and page_fault_kernel: read(2) into new memory faults in the kernel. */
-static __always_inline int mt_on_page_fault(mt_u64 address)
+static __always_inline int mt_on_page_fault(mt_u64 address, mt_u64 error_code)
 {
     struct task_struct *task = bpf_get_current_task_btf();
     /* Not the kernel's own memory; and where faults are off, as in a BPF program that reads the process, nothing comes
@@ -19,6 +19,7 @@ static __always_inline int mt_on_page_fault(mt_u64 address)
         return 0;
     thread->fault_address = address;
     thread->fault_count = mt_fault_count(task);
+    thread->fault_copies = mt_writes_to_present(error_code) ? MT_COPY_EXPECTED : MT_COPY_NONE;
     return 0;
 }
 

@@ -81,7 +81,8 @@ enum mt_failure {
     MT_FAIL_COLLECTIONS_FULL = 11, /* a garbage collection was not counted */
     MT_FAIL_NATIVE_FULL = 12, /* native code that is not named: its pages are in [no python frame] all the same */
     MT_FAIL_OWNERS_FULL = 13, /* --owners: pages whose owner is not known, or is an older one */
-    MT_FAILURES = 14,
+    MT_FAIL_COPIES_FULL = 14, /* --owners: a page that was copied on write is not counted */
+    MT_FAILURES = 15,
 };
 
 enum mt_python_state {
@@ -252,6 +253,13 @@ struct mt_call_sum {
     mt_s64 rss_pages;    /* how the resident set changed between enter and exit, by this thread */
 };
 
+/* Of a page fault: what it does with a page that it may not write to. */
+enum mt_copy_state {
+    MT_COPY_NONE = 0,
+    MT_COPY_EXPECTED = 1, /* it writes to a page that is there */
+    MT_COPY_COUNTED = 2,  /* the kernel has taken a new page for it */
+};
+
 /* What is remembered of a thread between its events. */
 struct mt_thread {
     mt_u64 state;       /* PyThreadState; 0 when it has none */
@@ -263,6 +271,7 @@ struct mt_thread {
     mt_u64 call_size;     /* mmap, mremap, madvise: the second, bytes from there on */
     mt_u64 fault_address; /* with --owners: of the last page fault, */
     mt_u64 fault_count;   /* and how many faults the thread had had then: the same as long as it lasts */
+    mt_u64 copy_stack;    /* of a page that this fault has copied */
     mt_s64 call_length;
     mt_u64 call_stack;
     mt_s64 call_rss_pages;
@@ -274,7 +283,9 @@ struct mt_thread {
     mt_u8 call_owner;
     mt_u8 call_is_arena;
     mt_u8 call_maps_code;
-    mt_u8 zero[4];
+    mt_u8 fault_copies; /* enum mt_copy_state */
+    mt_u8 copy_owner;
+    mt_u8 zero[2];
 };
 
 /* Garbage collections of one generation, triggered at one place: the innermost frame's, with MT_OWNER_STACK. */
@@ -528,7 +539,7 @@ MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");
 MT_ASSERT(sizeof(struct mt_collection_key) == 32, "mt_collection_key has no padding");
-MT_ASSERT(sizeof(struct mt_thread) == 128, "mt_thread is the same on both sides");
+MT_ASSERT(sizeof(struct mt_thread) == 136, "mt_thread is the same on both sides");
 MT_ASSERT(sizeof(struct mt_line_key) == 24, "mt_line_key has no padding");
 MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
 MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");

@@ -177,6 +177,18 @@ class OwnersTest(RootTest):
                 self.assertAlmostEqual(found.get(line_by(FORK, who), 0), size, delta=SLACK, msg=process["resident"])
         self.assertGreater(bytes_by_owner(child)["[before attach]"], MIB)
 
+    def test_many_children_make_room(self):
+        """Each has the ranges of its parent, some thousand, until it ends."""
+        source = ("import mmap, os, time\nm = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+                  "for at in range(0, 32 << 20, 8192):\n    m[at] = 1\nfor _ in range(120):\n    pid = os.fork()\n"
+                  "    if pid == 0:\n        os._exit(0)\n    os.waitpid(pid, 0)\n    time.sleep(0.02)\n")
+        processes = self.run_report(PYTHON, self.write("target.py", source), options=["--owners"])["processes"]
+        self.assertEqual(len(processes), 121)
+        for process in processes[1:]:
+            self.assertGreater(process["resident"]["owner_ranges"]["count"], 4000)
+            self.assertEqual(process["resident"]["owner_ranges"]["dropped"], 0)
+            self.assertAlmostEqual(bytes_by_line(process)[4], 16 * MIB, delta=SLACK)
+
     def test_what_no_fault_told_is_unknown(self):
         """mlock(2) makes pages resident without a fault of the thread's."""
         target = self.start_python("import ctypes, mmap, sys\nlibc = ctypes.CDLL(None)\nm = mmap.mmap(-1, 8 << 20)\n"

@@ -17,6 +17,7 @@ namespace memtrace {
 using ChargeRow = std::pair<mt_charge_key, mt_charge>;
 using CallRow = std::pair<mt_call_key, mt_call_sum>;
 using LineRow = std::pair<mt_line_key, mt_line_row>;
+using CopyRow = std::pair<mt_charge_key, uint64_t>;  // pages copied on write
 using CollectionRow = std::pair<mt_collection_key, mt_collection_sum>;
 
 // An import that begins or ends, by python:import__find__load__start and __done.
@@ -43,6 +44,7 @@ struct AccountData {
     std::vector<CallRow> calls;
     std::vector<LineRow> lines;  // that the line and function probes named
     std::vector<CollectionRow> collections;
+    std::vector<CopyRow> copies;
     std::vector<ImportEvent> imports;  // in the order in which they happened
     std::optional<ResidentOwners> resident;
 };

@@ -325,7 +325,8 @@ RssSource choose_rss_source() {
 
 void require_page_faults() {
     std::unique_ptr<btf, void (*)(btf *)> types(btf__load_vmlinux_btf(), btf__free);
-    for (const char *tracepoint : {"btf_trace_page_fault_user", "btf_trace_page_fault_kernel"})
+    for (const char *tracepoint :
+         {"btf_trace_page_fault_user", "btf_trace_page_fault_kernel", "btf_trace_mm_page_alloc"})
         if (!types || btf__find_by_name_kind(types.get(), tracepoint, BTF_KIND_TYPEDEF) < 0)
             fail("--owners needs the kernel to tell of page faults, and {} does not (exceptions:page_fault_user)",
                  kernel_release());

@@ -307,32 +307,43 @@ void Session::collect(const std::vector<const mt_account *> &accounts) {
     sort_in(tracer_.read_calls(), &AccountData::calls);
     sort_in(tracer_.read_lines(), &AccountData::lines);
     sort_in(tracer_.read_collections(), &AccountData::collections);
+    sort_in(tracer_.read_copies(), &AccountData::copies);
     take_records();  // the stacks of these rows
     for (auto &[id, account] : data) {
-        if (tracer_.settings().owners)
-            account.resident = resident_owners(id);
+        sum_owned_ranges(account.account);
+        if (auto owners = resident_.find(id); owners != resident_.end()) {
+            account.resident = std::move(owners->second);
+            resident_.erase(owners);
+        }
         account.imports = std::move(imports_[id]);
         imports_.erase(id);
         collected_.push_back(std::move(account));
     }
 }
 
-ResidentOwners Session::resident_owners(uint32_t account) const {
-    ResidentOwners owners;
-    auto present = present_.find(account);
+// Its ranges make room for others'. Those of a process that lives are kept, to be asked for (owned_ranges()).
+void Session::sum_owned_ranges(const mt_account &closed) {
+    if (!tracer_.settings().owners || resident_.contains(closed.id))
+        return;
+    ResidentOwners &owners = resident_[closed.id];
+    auto present = present_.find(closed.id);
     owners.checked = present != present_.end();
-    owners.bytes = owners.checked ? owned_.resident(account, present->second) : owned_.resident(account);
-    owners.ranges = owned_.count(account);
-    owners.dropped = owned_.dropped(account);
-    return owners;
+    owners.bytes = owners.checked ? owned_.resident(closed.id, present->second) : owned_.resident(closed.id);
+    owners.ranges = owned_.count(closed.id);
+    owners.dropped = owned_.dropped(closed.id);
+    if (!owners.checked)
+        owned_.forget(closed.id);
 }
 
 void Session::collect_closed() {
     std::vector<const mt_account *> closed;
     uint64_t now = monotonic_ns();
+    take_records();  // all of those that had closed by then
     for (const mt_account *account : tracer_.accounts())
-        if (account->state == MT_ACCOUNT_CLOSED && account->closed_ns + kSettleNs < now)
+        if (account->state == MT_ACCOUNT_CLOSED && account->closed_ns + kSettleNs < now) {
+            sum_owned_ranges(*account);
             closed.push_back(account);
+        }
     if (closed.size() < kCollectAt)
         return;
     collect(closed);

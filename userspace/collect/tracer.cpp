@@ -44,7 +44,7 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
     {"ring_full", true},     {"charges_full", true},      {"calls_full", true},      {"threads_full", true},
     {"accounts_full", true}, {"frame_unreadable", false}, {"frame_not_code", false}, {"stack_too_deep", false},
     {"no_scratch", true},    {"lines_full", true},        {"frame_register", false}, {"collections_full", true},
-    {"native_full", false},  {"owners_full", false},
+    {"native_full", false},  {"owners_full", false},      {"copies_full", false},
 };
 
 int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
@@ -151,8 +151,10 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
 void Tracer::set_up_owners(uint32_t cpus) {
     bool wanted = settings_.owners;
     programs_->rodata->mt_owners = wanted;
-    for (bpf_program *program : {programs_->progs.on_page_fault_user, programs_->progs.on_page_fault_kernel})
+    for (bpf_program *program :
+         {programs_->progs.on_page_fault_user, programs_->progs.on_page_fault_kernel, programs_->progs.on_page_alloc})
         bpf_program__set_autoload(program, wanted);
+    bpf_map__set_max_entries(programs_->maps.copies, wanted ? 16384 : 1);
     bpf_map__set_max_entries(programs_->maps.owner_runs, wanted ? MT_SLOTS * cpus : 1);
     if (!wanted)
         bpf_map__set_max_entries(programs_->maps.owner_records, static_cast<uint32_t>(getpagesize()));
@@ -337,7 +339,15 @@ std::vector<CollectionRow> Tracer::read_collections() const {
     return read_hash<mt_collection_key, mt_collection_sum>(programs_->maps.collections);
 }
 
+std::vector<CopyRow> Tracer::read_copies() const {
+    if (!settings_.owners)
+        return {};
+    return read_hash<mt_charge_key, uint64_t>(programs_->maps.copies);
+}
+
 void Tracer::forget(const AccountData &closed) {
+    for (const auto &[key, pages] : closed.copies)
+        bpf_map__delete_elem(programs_->maps.copies, &key, sizeof(key), 0);
     for (const auto &[key, sum] : closed.collections)
         bpf_map__delete_elem(programs_->maps.collections, &key, sizeof(key), 0);
     for (const auto &[key, row] : closed.lines)

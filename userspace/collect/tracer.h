@@ -98,6 +98,7 @@ class Tracer {
     std::vector<CallRow> read_calls() const;
     std::vector<LineRow> read_lines() const;
     std::vector<CollectionRow> read_collections() const;
+    std::vector<CopyRow> read_copies() const;
     // Removes what was read of a closed account, and lets its slot be used again.
     void forget(const AccountData &closed);
 

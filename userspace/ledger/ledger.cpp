@@ -230,6 +230,16 @@ std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &
     return places;
 }
 
+std::map<Place, int64_t> sum_copies(const AccountData &data, const CodeTable &codes, const NativeTable &natives,
+                                    int64_t page_bytes) {
+    std::map<Place, int64_t> places;
+    for (const auto &[key, pages] : data.copies)
+        if (pages)
+            places[place_of(key.account, key.owner, key.stack, codes, natives)] +=
+                static_cast<int64_t>(pages) * page_bytes;
+    return places;
+}
+
 std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData &data, const CodeTable &codes,
                                                                const NativeTable &natives, int64_t page_bytes) {
     using CallKey = std::tuple<uint64_t, unsigned, unsigned>;  // stack, owner, call

@@ -69,14 +69,22 @@ json render_returns(const ReportProcess &process) {
     return returns;
 }
 
-json render_resident(const ReportResident &resident) {
+json render_places(const std::vector<std::pair<Place, int64_t>> &places, const char *key) {
     json lines = json::array();
-    for (const auto &[place, bytes] : resident.rows) {
+    for (const auto &[place, bytes] : places) {
         json row = render_place(place);
-        row["resident_bytes"] = bytes;
+        row[key] = bytes;
         lines.push_back(std::move(row));
     }
-    return {{"lines", lines},
+    return lines;
+}
+
+json render_copies(const ReportCopies &copies) {
+    return {{"bytes", copies.bytes}, {"pages", copies.pages}, {"lines", render_places(copies.rows, "bytes")}};
+}
+
+json render_resident(const ReportResident &resident) {
+    return {{"lines", render_places(resident.rows, "resident_bytes")},
             {"unexplained_bytes", resident.unexplained},
             {"checked", resident.checked},
             {"owner_ranges", {{"count", resident.ranges}, {"dropped", resident.dropped}}}};
@@ -203,6 +211,7 @@ json render_process(const ReportProcess &process) {
             {"lines", render_lines(process)},
             {"returns", render_returns(process)},
             {"resident", process.resident ? render_resident(*process.resident) : json()},
+            {"copy_on_write", process.copies ? render_copies(*process.copies) : json()},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
             {"function_calls", process.function_calls ? render_function_calls(*process.function_calls) : json()},

@@ -117,12 +117,24 @@ std::optional<ReportArenas> build_arenas(const AccountData &data, const CodeTabl
     return arenas;
 }
 
+std::vector<std::pair<Place, int64_t>> largest_first(const std::map<Place, int64_t> &places) {
+    std::vector<std::pair<Place, int64_t>> rows(places.begin(), places.end());
+    std::stable_sort(rows.begin(), rows.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
+    return rows;
+}
+
+ReportCopies build_copies(const AccountData &data, const Session &session, int64_t page_bytes) {
+    ReportCopies copies;
+    copies.rows = largest_first(sum_copies(data, session.codes(), session.natives(), page_bytes));
+    for (const auto &[place, bytes] : copies.rows)
+        copies.bytes += bytes;
+    copies.pages = copies.bytes / page_bytes;
+    return copies;
+}
+
 ReportResident build_resident(const AccountData &data, const Session &session, int64_t rss) {
     ReportResident resident;
-    auto places = sum_resident(data, session.codes(), session.natives());
-    resident.rows.assign(places.begin(), places.end());
-    std::stable_sort(resident.rows.begin(), resident.rows.end(),
-                     [](const auto &a, const auto &b) { return a.second > b.second; });
+    resident.rows = largest_first(sum_resident(data, session.codes(), session.natives()));
     resident.unexplained = rss;
     for (const auto &[place, bytes] : resident.rows)
         resident.unexplained -= bytes;
@@ -175,6 +187,8 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.returns.push_back({key.first, key.second, sum});
     std::stable_sort(process.returns.begin(), process.returns.end(),
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
+    if (session.tracer().settings().owners)
+        process.copies = build_copies(data, session, page_bytes);
     if (data.resident)
         process.resident = build_resident(data, session, process.balances.total().end);
     process.calls = sum_calls(data, page_bytes);

@@ -59,6 +59,13 @@ struct ReportReturn {
     ReturnSum sum;
 };
 
+// Pages that this process had in common with its parent or children until it wrote to them.
+struct ReportCopies {
+    std::vector<std::pair<Place, int64_t>> rows;  // bytes, largest first
+    int64_t bytes = 0;
+    int64_t pages = 0;
+};
+
 // Who touched first what was resident at the end. Its rows and `unexplained` add up to RSS.
 struct ReportResident {
     std::vector<std::pair<Place, int64_t>> rows;  // bytes, largest first
@@ -100,6 +107,7 @@ struct ReportProcess {
     std::map<std::string, LineSum> owners;
     std::vector<ReportNative> native;        // largest first; of owners["[no python frame]"]
     std::vector<ReportReturn> returns;       // largest first
+    std::optional<ReportCopies> copies;      // null: not asked for
     std::optional<ReportResident> resident;  // null: not asked for
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
