@@ -179,15 +179,15 @@ class OwnersTest(RootTest):
 
     def test_many_children_make_room(self):
         """Each has the ranges of its parent, some thousand, until it ends."""
-        source = ("import mmap, os, time\nm = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
-                  "for at in range(0, 32 << 20, 8192):\n    m[at] = 1\nfor _ in range(120):\n    pid = os.fork()\n"
-                  "    if pid == 0:\n        os._exit(0)\n    os.waitpid(pid, 0)\n    time.sleep(0.02)\n")
+        source = ("import mmap, os, time\nm = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+                  "for at in range(0, 64 << 20, 8192):\n    m[at] = 1\nfor _ in range(60):\n    pid = os.fork()\n"
+                  "    if pid == 0:\n        os._exit(0)\n    os.waitpid(pid, 0)\n    time.sleep(0.08)\n")
         processes = self.run_report(PYTHON, self.write("target.py", source), options=["--owners"])["processes"]
-        self.assertEqual(len(processes), 121)
+        self.assertEqual(len(processes), 61)
         for process in processes[1:]:
-            self.assertGreater(process["resident"]["owner_ranges"]["count"], 4000)
+            self.assertGreater(process["resident"]["owner_ranges"]["count"], 8000)
             self.assertEqual(process["resident"]["owner_ranges"]["dropped"], 0)
-            self.assertAlmostEqual(bytes_by_line(process)[4], 16 * MIB, delta=SLACK)
+            self.assertAlmostEqual(bytes_by_line(process)[4], 32 * MIB, delta=SLACK)
 
     def test_what_no_fault_told_is_unknown(self):
         """mlock(2) makes pages resident without a fault of the thread's."""
