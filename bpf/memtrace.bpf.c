@@ -15,6 +15,7 @@
 #include "lib/maps.h"
 #include "lib/rss.h"
 #include "lib/charge.h"
+#include "lib/owners.h"
 #include "lib/account.h"
 #include "lib/frame.h"
 #include "lib/thread_state.h"
@@ -23,7 +24,9 @@
 #include "lib/function_probe.h"
 #include "lib/walk.h"
 #include "lib/native.h"
+#include "lib/copies.h"
 #include "lib/resident.h"
+#include "lib/page_fault.h"
 #include "lib/collections.h"
 #include "lib/imports.h"
 #include "lib/syscalls.h"
@@ -117,6 +120,25 @@ SEC("usdt")
 int on_import_done(struct pt_regs *context)
 {
     return mt_on_import(context, 0);
+}
+
+/* With --owners. */
+SEC("tp_btf/page_fault_user")
+int BPF_PROG(on_page_fault_user, unsigned long address, struct pt_regs *regs, unsigned long error_code)
+{
+    return mt_on_page_fault(address, error_code);
+}
+
+SEC("tp_btf/page_fault_kernel")
+int BPF_PROG(on_page_fault_kernel, unsigned long address, struct pt_regs *regs, unsigned long error_code)
+{
+    return mt_on_page_fault(address, error_code);
+}
+
+SEC("tp_btf/mm_page_alloc")
+int BPF_PROG(on_page_alloc, void *page, unsigned int order, mt_u32 flags)
+{
+    return mt_on_page_alloc(order, flags);
 }
 
 SEC("tp_btf/sched_process_fork")

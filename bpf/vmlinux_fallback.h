@@ -56,7 +56,8 @@ struct mm_struct {
     atomic_t mm_users;
     unsigned long brk;
     unsigned long start_code;
-    unsigned long arg_start, arg_end;
+    unsigned long start_stack;
+    unsigned long arg_start, arg_end, env_end;
     struct file *exe_file;
 };
 
@@ -78,6 +79,8 @@ struct task_struct {
     unsigned int flags;
     pid_t pid, tgid;
     struct mm_struct *mm;
+    unsigned long min_flt, maj_flt;
+    int pagefault_disabled;
     struct signal_struct *signal;
     struct thread_struct thread;
 };

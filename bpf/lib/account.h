@@ -79,6 +79,8 @@ __noinline int mt_close_account(mt_u32 id, mt_u32 closed_by, mt_u32 pending_memb
     struct mt_account *account = mt_find_account(id);
     if (!account)
         return 0;
+    if (mt_owners)
+        mt_send_runs(id);
     mt_u64 mm = account->mm;
     for (mt_u32 member = 0; member < MT_MEMBERS; member++) {
         mt_s64 pages = mt_read_counter(account, mm, member, 0);

@@ -22,6 +22,12 @@ static __always_inline mt_u64 mt_user_instruction_pointer(struct pt_regs *regs)
     return BPF_CORE_READ(regs, ip);
 }
 
+/* Whether a page fault is a write to a page that is there: X86_PF_PROT and X86_PF_WRITE (asm/trap_pf.h). */
+static __always_inline int mt_writes_to_present(mt_u64 error_code)
+{
+    return (error_code & 3) == 3;
+}
+
 /* sizeof(struct pt_regs) */
 #define MT_USER_REGISTERS_BYTES (21 * 8)
 
@@ -47,6 +53,12 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
 static __always_inline mt_u64 mt_user_instruction_pointer(struct pt_regs *regs)
 {
     return BPF_CORE_READ((struct user_pt_regs *)regs, pc);
+}
+
+/* The same, of ESR_EL1: a permission fault, at any level, of a write (asm/esr.h). */
+static __always_inline int mt_writes_to_present(mt_u64 error_code)
+{
+    return (error_code & 0x3c) == 0x0c && error_code & (1 << 6);
 }
 
 /* sizeof(struct user_pt_regs): regs[0] to regs[30], sp, pc, pstate. */

@@ -20,6 +20,8 @@ static __always_inline int mt_on_fork(struct task_struct *parent, struct task_st
         born.account = mt_open_account(child_mm, child_tgid, MT_OPENED_BY_FORK, process->account);
         if (born.account == MT_NO_ACCOUNT)
             return 0;
+        if (mt_owners)
+            mt_inherit_owners(process->account, born.account);
     }
     bpf_map_update_elem(&processes, &child_tgid, &born, BPF_ANY);
     return 0;
@@ -77,6 +79,8 @@ static __always_inline int mt_on_exec(struct task_struct *task, mt_u32 old_tid)
     if (!bpf_probe_read_user(account->args, length, (void *)from))
         account->args_length = length;
     mt_recognize_interpreter(account, mm);
+    if (mt_owners)
+        mt_own_exec(id, mm);
     struct mt_record record = {.kind = MT_RECORD_LOOK, .account = id};
     bpf_ringbuf_output(&records, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
     return 0;

@@ -13,6 +13,7 @@ const volatile mt_u32 mt_call_numbers[MT_CALLS] = {}; /* enum mt_call -> system 
 const volatile mt_u8 mt_follow_children = 1;  /* open accounts for forked children */
 
 const volatile mt_u8 mt_line_engine = 0;      /* 1: python:line is attached */
+const volatile mt_u8 mt_owners = 0;           /* 1: who made each page resident is told */
 
 /* What the task iterator is asked to do, set by userspace before it reads the iterator. */
 mt_u32 mt_command = MT_COMMAND_NONE;
@@ -158,6 +159,26 @@ struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 4 * 1024 * 1024);
 } records SEC(".maps");
+
+/* With --owners: account slot * mt_cpus + cpu -> what that CPU has yet to send */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, MT_SLOTS);
+    __type(key, mt_u32);
+    __type(value, struct mt_owner_run);
+} owner_runs SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4 * 1024 * 1024);
+} owner_records SEC(".maps");
+
+/* With --owners: pages that were copied because another process has them too; mt_charge_key.call is none */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16384);
+    __type(key, struct mt_charge_key);
+    __type(value, mt_u64);
+} copies SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -45,6 +45,10 @@ static __always_inline void mt_charge_current(struct mt_account *account, struct
             mt_u64 weight = member == MT_FILE ? 1 : pages < 0 ? -pages : pages;
             key.owner = mt_find_place(account, thread, tid, weight, &key.stack);
         }
+        if (mt_owners && thread && pages > 0 && member != MT_SWAP) {
+            mt_own_pages(thread, &key, member, pages);
+            mt_uncount_copy(account->id, thread);
+        }
     }
     mt_charge_pages(account, &key, member, pages);
 }

@@ -36,7 +36,8 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     struct mt_thread *thread = mt_this_thread(tid);
     if (!thread)
         return 0;
-    thread->call_argument = 0;
+    thread->call_argument = arg0;
+    thread->call_size = arg1;
     thread->call_length = arg1;
     thread->call_rss_pages = 0;
     thread->call_is_arena = 0;
@@ -67,6 +68,8 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     mt_u64 stack = 0;
     thread->call_owner = mt_find_place(account, thread, tid, (length < 0 ? -length : length) >> mt_page_shift, &stack);
     thread->call_stack = stack;
+    if (mt_owners)
+        mt_disown_entering(account->id, call, arg0, arg1, arg2, thread->call_argument);
     __sync_fetch_and_add(&account->calling, 1);
     thread->call = call; /* last: from here on resident-set changes belong to this call */
     return 0;
@@ -113,6 +116,8 @@ static __always_inline int mt_leave_call(mt_s64 result)
     }
     if (result < 0 && result >= -4095)
         return 0;
+    if (mt_owners)
+        mt_own_called(thread, account, call, result);
     switch (call) {
     case MT_CALL_MMAP:
         if (thread->call_maps_code) {

@@ -49,6 +49,9 @@ enum mt_owner {
     MT_OWNER_FORK = 4,          /* inherited from the parent at fork */
     MT_OWNER_EXEC = 5,          /* made resident by exec itself, before the first instruction */
     MT_OWNER_OTHER_PROCESS = 6, /* another process or a kernel thread changed this address space */
+    /* Only of pages that are resident (--owners), and userspace's: */
+    MT_OWNER_BEFORE_ATTACH = 7,   /* resident already when memtrace attached */
+    MT_OWNER_ADDRESS_UNKNOWN = 8, /* who made this page resident is not known: no fault of its own told the address */
 };
 
 /* The system call that a thread was in. MT_CALL_NONE for page faults and everything else. */
@@ -77,7 +80,9 @@ enum mt_failure {
     MT_FAIL_FRAME_REGISTER = 10, /* a frame was taken from the wrong register; from then on it is read instead */
     MT_FAIL_COLLECTIONS_FULL = 11, /* a garbage collection was not counted */
     MT_FAIL_NATIVE_FULL = 12, /* native code that is not named: its pages are in [no python frame] all the same */
-    MT_FAILURES = 13,
+    MT_FAIL_OWNERS_FULL = 13, /* --owners: pages whose owner is not known, or is an older one */
+    MT_FAIL_COPIES_FULL = 14, /* --owners: a page that was copied on write is not counted */
+    MT_FAILURES = 15,
 };
 
 enum mt_python_state {
@@ -248,6 +253,13 @@ struct mt_call_sum {
     mt_s64 rss_pages;    /* how the resident set changed between enter and exit, by this thread */
 };
 
+/* Of a page fault: what it does with a page that it may not write to. */
+enum mt_copy_state {
+    MT_COPY_NONE = 0,
+    MT_COPY_EXPECTED = 1, /* it writes to a page that is there */
+    MT_COPY_COUNTED = 2,  /* the kernel has taken a new page for it */
+};
+
 /* What is remembered of a thread between its events. */
 struct mt_thread {
     mt_u64 state;       /* PyThreadState; 0 when it has none */
@@ -255,7 +267,11 @@ struct mt_thread {
     mt_u64 no_state_at; /* newest PyThreadState of the interpreter when this thread was found to have none */
     mt_u64 chain;       /* hash of the frames (address, code, instruction) at the last event */
     mt_u64 stack;       /* and the stack that they were published as */
-    mt_u64 call_argument; /* brk: the program break before the call */
+    mt_u64 call_argument; /* brk: the program break before the call; else the call's first argument */
+    mt_u64 call_size;     /* mmap, mremap, madvise: the second, bytes from there on */
+    mt_u64 fault_address; /* with --owners: of the last page fault, */
+    mt_u64 fault_count;   /* and how many faults the thread had had then: the same as long as it lasts */
+    mt_u64 copy_stack;    /* of a page that this fault has copied */
     mt_s64 call_length;
     mt_u64 call_stack;
     mt_s64 call_rss_pages;
@@ -267,7 +283,9 @@ struct mt_thread {
     mt_u8 call_owner;
     mt_u8 call_is_arena;
     mt_u8 call_maps_code;
-    mt_u8 zero[4];
+    mt_u8 fault_copies; /* enum mt_copy_state */
+    mt_u8 copy_owner;
+    mt_u8 zero[2];
 };
 
 /* Garbage collections of one generation, triggered at one place: the innermost frame's, with MT_OWNER_STACK. */
@@ -351,6 +369,9 @@ enum mt_record_kind {
     MT_RECORD_LINE = 4,
     MT_RECORD_IMPORT = 5,
     MT_RECORD_NATIVE = 6,
+    MT_RECORD_TOUCH = 7, /* this one and those below: with --owners, in a ring buffer of their own */
+    MT_RECORD_MOVE = 8,
+    MT_RECORD_INHERIT = 9,
 };
 
 struct mt_record {
@@ -464,6 +485,48 @@ struct mt_native_record {
     mt_u8 bytes[MT_NATIVE_STACK_BYTES];
 };
 
+/* With --owners: pages that became resident, and who touched them. Those that lie next to each other and have one owner
+ * come together. Addresses here are page numbers. */
+struct mt_touch_record {
+    struct mt_record record;
+    mt_u64 stack;
+    mt_u64 first;
+    mt_u32 pages;
+    mt_u32 resident; /* of `pages`, when it is fewer: which of them is not known, but for `touched` */
+    mt_u32 touched;  /* counts from `first`; MT_NO_FIELD: none is known */
+    mt_u8 owner;     /* enum mt_owner */
+    mt_u8 anonymous; /* fork copies the page table of anonymous pages, and leaves others to be faulted in again */
+    mt_u16 zero;
+};
+
+/* A page number fits 45 bits (57-bit addresses): the rest of a word counts pages. */
+#define MT_RUN_BITS 19
+#define MT_RUN_PAGES ((1u << MT_RUN_BITS) - 1)
+
+/* Pages touched one after the other, that one CPU has yet to send. */
+struct mt_owner_run {
+    mt_u64 pages; /* the page after the last << MT_RUN_BITS | how many; 0: there are none */
+    mt_u64 stack;
+    mt_u32 account;
+    mt_u8 owner;
+    mt_u8 zero[3];
+};
+
+/* Addresses, whole pages, that were unmapped or have moved. */
+struct mt_move_record {
+    struct mt_record record;
+    mt_u64 start;
+    mt_u64 end;
+    mt_u64 to; /* 0: they are no more */
+};
+
+/* The account of a forked child has what its parent's had. */
+struct mt_inherit_record {
+    struct mt_record record;
+    mt_u32 parent;
+    mt_u32 zero;
+};
+
 struct mt_code_key {
     mt_u64 code;
     mt_u64 linetable;
@@ -476,11 +539,14 @@ MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");
 MT_ASSERT(sizeof(struct mt_collection_key) == 32, "mt_collection_key has no padding");
-MT_ASSERT(sizeof(struct mt_thread) == 104, "mt_thread is the same on both sides");
+MT_ASSERT(sizeof(struct mt_thread) == 136, "mt_thread is the same on both sides");
 MT_ASSERT(sizeof(struct mt_line_key) == 24, "mt_line_key has no padding");
 MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
 MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");
 MT_ASSERT(sizeof(struct mt_native_key) == 24, "mt_native_key has no padding");
+MT_ASSERT(sizeof(struct mt_touch_record) == 40, "mt_touch_record is the same on both sides");
+MT_ASSERT(sizeof(struct mt_owner_run) == 24, "mt_owner_run is the same on both sides");
+MT_ASSERT(sizeof(struct mt_move_record) == 32, "mt_move_record is the same on both sides");
 MT_ASSERT(sizeof(struct mt_account) % 8 == 0, "mt_account rows are 8-byte aligned");
 
 #endif

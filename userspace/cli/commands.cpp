@@ -82,6 +82,7 @@ TracerSettings settings_of(const Options &options) {
             options.children,
             options.imports,
             options.function_calls,
+            options.owners,
             options.empty_line_probe};
 }
 
@@ -131,6 +132,8 @@ int run_attach(const Options &options) {
         require_process(pid);
     require_permissions();
     require_bpf();
+    if (options.owners)
+        require_page_faults();
     Output output(options.output, STDOUT_FILENO);
     std::vector<FoundPython> pythons;
     for (int pid : options.pids) {
@@ -160,6 +163,8 @@ int run_attach(const Options &options) {
 int run_command(const Options &options) {
     require_permissions();
     require_bpf();
+    if (options.owners)
+        require_page_faults();
     Output output(options.output, STDERR_FILENO);
     if (auto python = find_python_of_command(options.argv[0]))
         require_probes(options, *python, python->module_path);

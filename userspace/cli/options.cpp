@@ -52,6 +52,9 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
                  "Count how often each Python function is called, by CPython's function__entry probe: 3.15 and later "
                  "have it, and some builds of 3.11 and before, 3.11 only with --engine line. Makes calls many times "
                  "slower.");
+    app.add_flag("--owners", options.owners,
+                 "Report what is resident at the end by the line that first touched it. Makes page faults a little "
+                 "slower, on the whole host.");
     // Not in --help: it measures the line engine, and reports nothing of use.
     app.add_flag("--empty-line-probe", options.empty_line_probe)->group("");
     app.add_flag("--children,!--no-children", options.children,

@@ -29,6 +29,7 @@ struct Options {
     std::optional<RssSource> rss_source;  // null: the best there is
     Engine engine = Engine::kStack;
     bool function_calls = false;
+    bool owners = false;
     bool imports = false;           // kRun
     bool freeze = false;            // kExplain
     bool empty_line_probe = false;  // scripts/bench

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ledger/owned_ranges.h"
 #include "memtrace/wire.h"
 
 namespace memtrace {
@@ -14,6 +17,7 @@ namespace memtrace {
 using ChargeRow = std::pair<mt_charge_key, mt_charge>;
 using CallRow = std::pair<mt_call_key, mt_call_sum>;
 using LineRow = std::pair<mt_line_key, mt_line_row>;
+using CopyRow = std::pair<mt_charge_key, uint64_t>;  // pages copied on write
 using CollectionRow = std::pair<mt_collection_key, mt_collection_sum>;
 
 // An import that begins or ends, by python:import__find__load__start and __done.
@@ -26,13 +30,23 @@ struct ImportEvent {
     std::string module;
 };
 
+// Whose pages were resident at the end. With --owners.
+struct ResidentOwners {
+    std::map<PageOwner, int64_t> bytes;
+    bool checked = false;  // page by page with the kernel; a process that has ended cannot be asked
+    size_t ranges = 0;
+    uint64_t dropped = 0;  // ranges
+};
+
 struct AccountData {
     mt_account account{};
     std::vector<ChargeRow> charges;
     std::vector<CallRow> calls;
     std::vector<LineRow> lines;  // that the line and function probes named
     std::vector<CollectionRow> collections;
+    std::vector<CopyRow> copies;
     std::vector<ImportEvent> imports;  // in the order in which they happened
+    std::optional<ResidentOwners> resident;
 };
 
 }  // namespace memtrace

@@ -323,6 +323,18 @@ RssSource choose_rss_source() {
     return RssSource::kClassic;
 }
 
+void require_page_faults() {
+    std::unique_ptr<btf, void (*)(btf *)> types(btf__load_vmlinux_btf(), btf__free);
+    for (const char *tracepoint :
+         {"btf_trace_page_fault_user", "btf_trace_page_fault_kernel", "btf_trace_mm_page_alloc"})
+        if (!types || btf__find_by_name_kind(types.get(), tracepoint, BTF_KIND_TYPEDEF) < 0)
+            fail("--owners needs the kernel to tell of page faults, and {} does not (exceptions:page_fault_user)",
+                 kernel_release());
+    // Before, a thread's counters are told of once in 64 faults.
+    if (choose_rss_source() != RssSource::kBtf)
+        fail("--owners needs Linux 6.2 or later, and this is {}", kernel_release());
+}
+
 std::string kernel_release() {
     utsname names{};
     uname(&names);

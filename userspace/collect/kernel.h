@@ -33,6 +33,8 @@ Check check_probes();
 // Throw Failure with one sentence that says what is missing and what to do.
 void require_permissions();
 void require_bpf();
+// That --owners needs.
+void require_page_faults();
 
 // The best source that the running kernel's BTF supports.
 RssSource choose_rss_source();

@@ -45,9 +45,15 @@ bool Session::follow(int pid, const FoundPython &python) {
         return false;
     details.python = remember(python, python.open_path(pid));
     start_probes(details, pid, python.open_path(pid));
-    for (const mt_account *account : tracer_.accounts())
-        if (account->tgid == static_cast<uint32_t>(pid))
-            details_[account->id] = std::move(details);
+    for (const mt_account *account : tracer_.accounts()) {
+        if (account->tgid != static_cast<uint32_t>(pid))
+            continue;
+        // What was touched meanwhile is told by a record that is taken later, and goes before this.
+        if (auto present = tracer_.settings().owners ? read_present_pages(pid) : std::nullopt)
+            for (const PageRange &range : *present)
+                owned_.claim(account->id, range, {MT_OWNER_BEFORE_ATTACH, account->id, 0});
+        details_[account->id] = std::move(details);
+    }
     return true;
 }
 
@@ -212,6 +218,8 @@ void Session::receive(std::span<const uint8_t> bytes) {
             good = natives_.add(bytes);
         } else if (record.kind == MT_RECORD_IMPORT) {
             good = add_import(bytes);
+        } else if (record.kind >= MT_RECORD_TOUCH && record.kind <= MT_RECORD_INHERIT) {
+            good = !tracer_.account(record.account) || owned_.add(bytes);
         } else if (auto search = searching_.find(record.account);
                    record.kind == MT_RECORD_LOOK && search != searching_.end()) {
             // Perhaps it has just loaded its interpreter. (A new account is found by look_at_new_accounts.)
@@ -299,25 +307,50 @@ void Session::collect(const std::vector<const mt_account *> &accounts) {
     sort_in(tracer_.read_calls(), &AccountData::calls);
     sort_in(tracer_.read_lines(), &AccountData::lines);
     sort_in(tracer_.read_collections(), &AccountData::collections);
+    sort_in(tracer_.read_copies(), &AccountData::copies);
     take_records();  // the stacks of these rows
     for (auto &[id, account] : data) {
+        sum_owned_ranges(account.account);
+        if (auto owners = resident_.find(id); owners != resident_.end()) {
+            account.resident = std::move(owners->second);
+            resident_.erase(owners);
+        }
         account.imports = std::move(imports_[id]);
         imports_.erase(id);
         collected_.push_back(std::move(account));
     }
 }
 
+// Its ranges make room for others'. Those of a process that lives are kept, to be asked for (owned_ranges()).
+void Session::sum_owned_ranges(const mt_account &closed) {
+    if (!tracer_.settings().owners || resident_.contains(closed.id))
+        return;
+    ResidentOwners &owners = resident_[closed.id];
+    auto present = present_.find(closed.id);
+    owners.checked = present != present_.end();
+    owners.bytes = owners.checked ? owned_.resident(closed.id, present->second) : owned_.resident(closed.id);
+    owners.ranges = owned_.count(closed.id);
+    owners.dropped = owned_.dropped(closed.id);
+    if (!owners.checked)
+        owned_.forget(closed.id);
+}
+
 void Session::collect_closed() {
     std::vector<const mt_account *> closed;
     uint64_t now = monotonic_ns();
+    take_records();  // all of those that had closed by then
     for (const mt_account *account : tracer_.accounts())
-        if (account->state == MT_ACCOUNT_CLOSED && account->closed_ns + kSettleNs < now)
+        if (account->state == MT_ACCOUNT_CLOSED && account->closed_ns + kSettleNs < now) {
+            sum_owned_ranges(*account);
             closed.push_back(account);
+        }
     if (closed.size() < kCollectAt)
         return;
     collect(closed);
-    for (const AccountData &account : std::span(collected_).last(closed.size()))
+    for (const AccountData &account : std::span(collected_).last(closed.size())) {
+        owned_.forget(account.account.id);
         tracer_.forget(account);
+    }
 }
 
 bool Session::all_closed() const {
@@ -354,7 +387,15 @@ void Session::finish() {
     take_records();
     for (auto end = Clock::now() + kLastNaming; natives_.has_waiting() && Clock::now() < end;)
         name_native_places();
+    // The last moment at which pages and counters can be asked for together.
+    for (const mt_account *account : tracer_.accounts())
+        if (tracer_.settings().owners && account->state == MT_ACCOUNT_OPEN)
+            if (auto present = read_present_pages(static_cast<int>(account->tgid)))
+                present_[account->id] = std::move(*present);
     tracer_.stop();
+    for (const mt_account *account : tracer_.accounts())
+        if (account->closed_by != MT_CLOSED_BY_DETACH)
+            present_.erase(account->id);  // it ended between the two
     duration_ = Clock::now() - started_;
     take_records();
     look_at_new_accounts();

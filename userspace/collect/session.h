@@ -14,6 +14,7 @@
 
 #include "collect/account_data.h"
 #include "collect/tracer.h"
+#include "ledger/owned_ranges.h"
 #include "process/find_python.h"
 #include "process/proc_files.h"
 #include "symbolize/code_table.h"
@@ -84,6 +85,10 @@ class Session {
     const Tracer &tracer() const {
         return tracer_;
     }
+    // By account; of processes that live or were followed to the end, and with --owners.
+    const OwnedRanges &owned_ranges() const {
+        return owned_;
+    }
     std::chrono::nanoseconds duration() const {
         return duration_;
     }
@@ -109,6 +114,7 @@ class Session {
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();
+    void sum_owned_ranges(const mt_account &closed);
     std::shared_ptr<SourceFiles> open_sources(int pid);
     // From now on an exec of its file is known to start it. What it returns has the file's probes, read once.
     const FoundPython &remember(FoundPython python, const std::string &path);
@@ -116,6 +122,9 @@ class Session {
     Tracer tracer_;
     CodeTable codes_;
     NativeTable natives_;
+    OwnedRanges owned_;
+    std::map<uint32_t, std::vector<PageRange>> present_;  // at the end, by account
+    std::map<uint32_t, ResidentOwners> resident_;         // of accounts that are closed
     Clock::time_point next_naming_;
     std::map<uint32_t, std::vector<ImportEvent>> imports_;  // by account
     Clock::time_point started_ = Clock::now();

@@ -44,7 +44,7 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
     {"ring_full", true},     {"charges_full", true},      {"calls_full", true},      {"threads_full", true},
     {"accounts_full", true}, {"frame_unreadable", false}, {"frame_not_code", false}, {"stack_too_deep", false},
     {"no_scratch", true},    {"lines_full", true},        {"frame_register", false}, {"collections_full", true},
-    {"native_full", false},
+    {"native_full", false},  {"owners_full", false},      {"copies_full", false},
 };
 
 int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
@@ -111,6 +111,7 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     if (!by_lines)
         for (bpf_map *map : {programs_->maps.line_threads, programs_->maps.line_sites})
             bpf_map__set_autocreate(map, false);
+    set_up_owners(cpus);
     if (memtrace_bpf__load(programs_.get()))
         fail("the kernel ({}) refused the BPF programs: {}; --verbose shows its reasons", kernel_release(),
              strerror(errno));
@@ -132,14 +133,7 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
         bpf_map_update_elem(bpf_map__fd(programs_->maps.line_sites), &site, &row, BPF_ANY);
     }
 
-    auto receive = [](void *self, void *data, size_t size) {
-        static_cast<Tracer *>(self)->handler_({static_cast<const uint8_t *>(data), size});
-        return 0;
-    };
-    ring_.reset(ring_buffer__new(bpf_map__fd(programs_->maps.records), receive, this, nullptr));
-    if (!ring_)
-        fail("cannot make the ring buffer: {}", strerror(errno));
-
+    open_rings();
     if (memtrace_bpf__attach(programs_.get()))
         fail("cannot attach the BPF programs: {}", strerror(errno));
     for (const TracedCall &traced : kCalls) {
@@ -152,6 +146,29 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
             links_.emplace_back(link);
         }
     }
+}
+
+void Tracer::set_up_owners(uint32_t cpus) {
+    bool wanted = settings_.owners;
+    programs_->rodata->mt_owners = wanted;
+    for (bpf_program *program :
+         {programs_->progs.on_page_fault_user, programs_->progs.on_page_fault_kernel, programs_->progs.on_page_alloc})
+        bpf_program__set_autoload(program, wanted);
+    bpf_map__set_max_entries(programs_->maps.copies, wanted ? 16384 : 1);
+    bpf_map__set_max_entries(programs_->maps.owner_runs, wanted ? MT_SLOTS * cpus : 1);
+    if (!wanted)
+        bpf_map__set_max_entries(programs_->maps.owner_records, static_cast<uint32_t>(getpagesize()));
+}
+
+void Tracer::open_rings() {
+    auto receive = [](void *self, void *data, size_t size) {
+        static_cast<Tracer *>(self)->handler_({static_cast<const uint8_t *>(data), size});
+        return 0;
+    };
+    ring_.reset(ring_buffer__new(bpf_map__fd(programs_->maps.records), receive, this, nullptr));
+    if (!ring_ ||
+        (settings_.owners && ring_buffer__add(ring_.get(), bpf_map__fd(programs_->maps.owner_records), receive, this)))
+        fail("cannot make the ring buffers: {}", strerror(errno));
 }
 
 Tracer::~Tracer() {
@@ -322,7 +339,15 @@ std::vector<CollectionRow> Tracer::read_collections() const {
     return read_hash<mt_collection_key, mt_collection_sum>(programs_->maps.collections);
 }
 
+std::vector<CopyRow> Tracer::read_copies() const {
+    if (!settings_.owners)
+        return {};
+    return read_hash<mt_charge_key, uint64_t>(programs_->maps.copies);
+}
+
 void Tracer::forget(const AccountData &closed) {
+    for (const auto &[key, pages] : closed.copies)
+        bpf_map__delete_elem(programs_->maps.copies, &key, sizeof(key), 0);
     for (const auto &[key, sum] : closed.collections)
         bpf_map__delete_elem(programs_->maps.collections, &key, sizeof(key), 0);
     for (const auto &[key, row] : closed.lines)

@@ -47,6 +47,7 @@ struct TracerSettings {
     bool follow_children = true;
     bool imports = false;           // attach to the probes of imports
     bool function_calls = false;    // attach to the probe of calls
+    bool owners = false;            // tell who made each page resident
     bool empty_line_probe = false;  // attach an empty program to python:line, for measuring; with kLine only
 };
 
@@ -97,6 +98,7 @@ class Tracer {
     std::vector<CallRow> read_calls() const;
     std::vector<LineRow> read_lines() const;
     std::vector<CollectionRow> read_collections() const;
+    std::vector<CopyRow> read_copies() const;
     // Removes what was read of a closed account, and lets its slot be used again.
     void forget(const AccountData &closed);
 
@@ -112,6 +114,8 @@ class Tracer {
 
   private:
     void run_iterator();
+    void set_up_owners(uint32_t cpus);
+    void open_rings();
 
     struct Destroy {
         void operator()(memtrace_bpf *programs) const;

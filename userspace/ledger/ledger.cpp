@@ -47,6 +47,10 @@ std::string owner_name(unsigned owner) {
             return "[exec]";
         case MT_OWNER_OTHER_PROCESS:
             return "[other process]";
+        case MT_OWNER_BEFORE_ATTACH:
+            return "[before attach]";
+        case MT_OWNER_ADDRESS_UNKNOWN:
+            return "[address unknown]";
         default:
             return "[line unknown]";
     }
@@ -70,6 +74,16 @@ Place place_of(uint32_t account, unsigned owner, uint64_t stack, const CodeTable
 // Native code that is known, or null.
 const NativePlace *find_native(uint32_t account, unsigned owner, uint64_t stack, const NativeTable &natives) {
     return owner == MT_OWNER_NO_FRAME && stack ? natives.find(account, stack) : nullptr;
+}
+
+// The same, with native code's module and function where they are known.
+Place place_of(uint32_t account, unsigned owner, uint64_t stack, const CodeTable &codes, const NativeTable &natives) {
+    Place place = place_of(account, owner, stack, codes);
+    if (const NativePlace *native = find_native(account, owner, stack, natives)) {
+        place.file = native->module;
+        place.function = native->function;
+    }
+    return place;
 }
 
 const char *how_name(const mt_charge_key &key) {
@@ -208,6 +222,24 @@ std::map<std::pair<Place, std::string>, LineSum> sum_native(const AccountData &d
     return sums;
 }
 
+std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &codes, const NativeTable &natives) {
+    std::map<Place, int64_t> places;
+    if (data.resident)
+        for (const auto &[owner, bytes] : data.resident->bytes)
+            places[place_of(owner.account, owner.owner, owner.stack, codes, natives)] += bytes;
+    return places;
+}
+
+std::map<Place, int64_t> sum_copies(const AccountData &data, const CodeTable &codes, const NativeTable &natives,
+                                    int64_t page_bytes) {
+    std::map<Place, int64_t> places;
+    for (const auto &[key, pages] : data.copies)
+        if (pages)
+            places[place_of(key.account, key.owner, key.stack, codes, natives)] +=
+                static_cast<int64_t>(pages) * page_bytes;
+    return places;
+}
+
 std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData &data, const CodeTable &codes,
                                                                const NativeTable &natives, int64_t page_bytes) {
     using CallKey = std::tuple<uint64_t, unsigned, unsigned>;  // stack, owner, call
@@ -220,11 +252,7 @@ std::map<std::pair<std::string, Place>, ReturnSum> sum_returns(const AccountData
         int64_t bytes = returned_pages(charge) * page_bytes;
         if (!bytes)
             continue;
-        Place place = place_of(key.account, key.owner, key.stack, codes);
-        if (const NativePlace *native = find_native(key.account, key.owner, key.stack, natives)) {
-            place.file = native->module;
-            place.function = native->function;
-        }
+        Place place = place_of(key.account, key.owner, key.stack, codes, natives);
         ReturnSum &sum = returns[{how_name(key), place}];
         sum.bytes += bytes;
         if (key.call == MT_CALL_NONE || key.owner == MT_OWNER_RECLAIM)

@@ -93,6 +93,13 @@ std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTab
 std::map<std::pair<Place, std::string>, LineSum> sum_native(const AccountData &data, const NativeTable &natives,
                                                             int64_t page_bytes);
 
+// Of what is resident, with --owners.
+std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &codes, const NativeTable &natives);
+
+// Pages that were copied on write because another process had them too, with --owners. Bytes.
+std::map<Place, int64_t> sum_copies(const AccountData &data, const CodeTable &codes, const NativeTable &natives,
+                                    int64_t page_bytes);
+
 struct ReturnSum {
     int64_t bytes = 0;
     uint64_t count = 0;  // system calls, or for "reclaim" and "other" kernel events

@@ -69,6 +69,27 @@ json render_returns(const ReportProcess &process) {
     return returns;
 }
 
+json render_places(const std::vector<std::pair<Place, int64_t>> &places, const char *key) {
+    json lines = json::array();
+    for (const auto &[place, bytes] : places) {
+        json row = render_place(place);
+        row[key] = bytes;
+        lines.push_back(std::move(row));
+    }
+    return lines;
+}
+
+json render_copies(const ReportCopies &copies) {
+    return {{"bytes", copies.bytes}, {"pages", copies.pages}, {"lines", render_places(copies.rows, "bytes")}};
+}
+
+json render_resident(const ReportResident &resident) {
+    return {{"lines", render_places(resident.rows, "resident_bytes")},
+            {"unexplained_bytes", resident.unexplained},
+            {"checked", resident.checked},
+            {"owner_ranges", {{"count", resident.ranges}, {"dropped", resident.dropped}}}};
+}
+
 json render_native(const ReportProcess &process) {
     json rows = json::array();
     for (const ReportNative &row : process.native)
@@ -189,6 +210,8 @@ json render_process(const ReportProcess &process) {
             {"native", render_native(process)},
             {"lines", render_lines(process)},
             {"returns", render_returns(process)},
+            {"resident", process.resident ? render_resident(*process.resident) : json()},
+            {"copy_on_write", process.copies ? render_copies(*process.copies) : json()},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
             {"function_calls", process.function_calls ? render_function_calls(*process.function_calls) : json()},

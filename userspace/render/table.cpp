@@ -15,6 +15,7 @@ namespace {
 
 constexpr size_t kMaxFunctions = 10;
 constexpr size_t kMaxReturns = 12;
+constexpr size_t kMaxResident = 15;
 constexpr size_t kMaxImports = 100;
 constexpr size_t kMaxCalls = 15;             // of functions
 constexpr size_t kMaxNative = 10;            // functions
@@ -152,6 +153,43 @@ void render_returns(std::string &out, const ReportProcess &process) {
                            fmt::format("{:.2f}", static_cast<double>(rest) / (1 << 20)), "", "", "all others");
 }
 
+// Places with their bytes, largest first; `most` of them.
+void render_places(std::string &out, const std::vector<std::pair<Place, int64_t>> &places, size_t most) {
+    auto row = [&out](int64_t bytes, const std::string &place) {
+        out += fmt::format("{:>14}{:>14}   {}\n", bytes, render_mib(bytes), place);
+    };
+    out += "         Bytes           MiB   Where\n";
+    size_t shown = 0;
+    int64_t rest = 0;
+    for (const auto &[place, bytes] : places) {
+        if (shown == most || (shown && bytes < kWorthShowing)) {
+            rest += bytes;
+            continue;
+        }
+        row(bytes, describe_place(place));
+        shown++;
+    }
+    if (rest)
+        row(rest, "all others");
+}
+
+void render_copies(std::string &out, const ReportCopies &copies) {
+    if (copies.rows.empty())
+        return;
+    out += fmt::format("\nCopied on write after fork: {} pages, {}, which were shared until then\n", copies.pages,
+                       render_mib(copies.bytes));
+    render_places(out, copies.rows, kMaxReturns);
+}
+
+void render_resident(std::string &out, const ReportResident &resident) {
+    out += resident.checked ? "\nResident now, by the line that first touched it\n"
+                            : "\nResident at its end, by the line that first touched it\n";
+    render_places(out, resident.rows, kMaxResident);
+    out += fmt::format("{:>14}{:>14}   unexplained\n", resident.unexplained, render_mib(resident.unexplained));
+    out += fmt::format("Kept as {} ranges of pages; {} had no room, and are in [address unknown].\n", resident.ranges,
+                       resident.dropped);
+}
+
 void render_collections(std::string &out, const ReportProcess &process) {
     if (!process.collections) {
         if (process.python)
@@ -265,6 +303,10 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     render_owners(out, process);
     render_native(out, process);
     render_returns(out, process);
+    if (process.copies)
+        render_copies(out, *process.copies);
+    if (process.resident)
+        render_resident(out, *process.resident);
     render_calls(out, process);
     render_collections(out, process);
     if (process.function_calls)

@@ -117,6 +117,33 @@ std::optional<ReportArenas> build_arenas(const AccountData &data, const CodeTabl
     return arenas;
 }
 
+std::vector<std::pair<Place, int64_t>> largest_first(const std::map<Place, int64_t> &places) {
+    std::vector<std::pair<Place, int64_t>> rows(places.begin(), places.end());
+    std::stable_sort(rows.begin(), rows.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
+    return rows;
+}
+
+ReportCopies build_copies(const AccountData &data, const Session &session, int64_t page_bytes) {
+    ReportCopies copies;
+    copies.rows = largest_first(sum_copies(data, session.codes(), session.natives(), page_bytes));
+    for (const auto &[place, bytes] : copies.rows)
+        copies.bytes += bytes;
+    copies.pages = copies.bytes / page_bytes;
+    return copies;
+}
+
+ReportResident build_resident(const AccountData &data, const Session &session, int64_t rss) {
+    ReportResident resident;
+    resident.rows = largest_first(sum_resident(data, session.codes(), session.natives()));
+    resident.unexplained = rss;
+    for (const auto &[place, bytes] : resident.rows)
+        resident.unexplained -= bytes;
+    resident.checked = data.resident->checked;
+    resident.ranges = data.resident->ranges;
+    resident.dropped = data.resident->dropped;
+    return resident;
+}
+
 ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, int64_t page_bytes) {
     const mt_account &account = data.account;
     ProcessDetails &details = session.details(account.id);
@@ -160,6 +187,10 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.returns.push_back({key.first, key.second, sum});
     std::stable_sort(process.returns.begin(), process.returns.end(),
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
+    if (session.tracer().settings().owners)
+        process.copies = build_copies(data, session, page_bytes);
+    if (data.resident)
+        process.resident = build_resident(data, session, process.balances.total().end);
     process.calls = sum_calls(data, page_bytes);
     process.arenas = build_arenas(data, session.codes());
     if (details.calls_counted)
@@ -194,6 +225,8 @@ Report build_report(Session &session, const ReportFilter &filter) {
                      [](const auto *a, const auto *b) { return a->account.opened_ns < b->account.opened_ns; });
     for (const AccountData *data : in_order) {
         report.processes.push_back(build_process(session, *data, filter, getpagesize()));
+        if (data->resident && data->resident->dropped)
+            report.failures["owner_ranges_full"] += data->resident->dropped;
         if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))
             report.processes.back().parent_pid = pid_of[data->account.parent];
     }

@@ -59,6 +59,22 @@ struct ReportReturn {
     ReturnSum sum;
 };
 
+// Pages that this process had in common with its parent or children until it wrote to them.
+struct ReportCopies {
+    std::vector<std::pair<Place, int64_t>> rows;  // bytes, largest first
+    int64_t bytes = 0;
+    int64_t pages = 0;
+};
+
+// Who touched first what was resident at the end. Its rows and `unexplained` add up to RSS.
+struct ReportResident {
+    std::vector<std::pair<Place, int64_t>> rows;  // bytes, largest first
+    int64_t unexplained = 0;
+    bool checked = false;  // page by page with the kernel
+    uint64_t ranges = 0;
+    uint64_t dropped = 0;
+};
+
 struct ReportPython {
     std::string version;
     std::optional<bool> free_threaded;             // null: not known
@@ -89,8 +105,10 @@ struct ReportProcess {
     int64_t peak_bytes = 0;
     std::vector<ReportFunction> functions;  // by gross change, largest first
     std::map<std::string, LineSum> owners;
-    std::vector<ReportNative> native;   // largest first; of owners["[no python frame]"]
-    std::vector<ReportReturn> returns;  // largest first
+    std::vector<ReportNative> native;        // largest first; of owners["[no python frame]"]
+    std::vector<ReportReturn> returns;       // largest first
+    std::optional<ReportCopies> copies;      // null: not asked for
+    std::optional<ReportResident> resident;  // null: not asked for
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
     std::optional<std::vector<Import>> imports;  // null: not asked for, or the interpreter has no probes for them

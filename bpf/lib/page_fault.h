@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* With --owners: where a page fault is, from before the kernel handles it. */
+#ifndef MEMTRACE_BPF_PAGE_FAULT_H
+#define MEMTRACE_BPF_PAGE_FAULT_H
+
+/* From tp_btf/page_fault_user, and page_fault_kernel: read(2) into new memory faults in the kernel. */
+static __always_inline int mt_on_page_fault(mt_u64 address, mt_u64 error_code)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    /* Not the kernel's own memory; and where faults are off, as in a BPF program that reads the process, nothing comes
+     * of it. */
+    if ((mt_s64)address < 0 || task->pagefault_disabled)
+        return 0;
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
+    if (!thread)
+        thread = mt_current_account() ? mt_this_thread(tid) : 0;
+    if (!thread)
+        return 0;
+    thread->fault_address = address;
+    thread->fault_count = mt_fault_count(task);
+    thread->fault_copies = mt_writes_to_present(error_code) ? MT_COPY_EXPECTED : MT_COPY_NONE;
+    return 0;
+}
+
+#endif

@@ -1,0 +1,125 @@
+"""Pages that parent and child have in common until one writes: by line, against the page tables of the children."""
+import os
+import re
+import unittest
+
+from harness import MIB, SLACK, RootTest
+
+# Two children read what was made before the fork, and so write to its reference counts; one does not.
+PREFORK = """
+import gc, os, sys, time
+data = [float(i) for i in range(1_000_000)]
+print("ready", flush=True)
+sys.stdin.readline()
+if "freeze" in sys.argv:
+    gc.freeze()
+def private():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("Private_Dirty"))
+def read():
+    for item in data:                         # by readers
+        pass
+def idle():
+    time.sleep(0.01)
+def write():
+    for at in range(0, len(data), 512):
+        data[at] = None                       # by the writer
+def collect():
+    gc.collect()                              # by the collector
+for work in {"read": (read, read, idle), "write": (write,), "collect": (collect,)}[sys.argv[1]]:
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        private()                             # its own code and buffers are copied now
+        before = private()
+        work()
+        os.write(writer, str(private() - before).encode())
+        time.sleep(1000)
+    print(work.__name__, os.read(reader, 64).decode(), flush=True)
+if sys.argv[1] == "read":
+    for at in range(0, len(data)):            # the array, and the objects
+        data[at] = None
+print("done", flush=True)
+time.sleep(1000)
+"""
+
+
+def line_by(who):
+    return next(i for i, line in enumerate(PREFORK.split("\n"), 1) if re.search(f"# by {who}\\b", line))
+
+
+def copied(process, who):
+    return sum(row["bytes"] for row in process["copy_on_write"]["lines"] if row["line"] == line_by(who))
+
+
+class CopyOnWriteTest(RootTest):
+    def trace(self, *args):
+        """The report's processes, and what each child says its own memory has grown by."""
+        target = self.start_python(PREFORK, *args)
+        tracer = self.attach("-p", str(target.pid), "--owners")
+        target.stdin.write("\n")
+        target.stdin.flush()
+        said = []
+        while (line := target.stdout.readline()) != "done\n":
+            said.append((line.split()[0], int(line.split()[1])))
+        report = self.finish(tracer)
+        for process in report["processes"][1:]:
+            self.addCleanup(os.kill, process["pid"], 9)
+        self.assert_conserved(report)
+        for process in report["processes"]:
+            copies = process["copy_on_write"]
+            self.assertEqual(copies["bytes"], sum(row["bytes"] for row in copies["lines"]))
+            self.assertEqual(copies["bytes"], copies["pages"] * 4096)
+        return report["processes"], said
+
+    def test_reading_copies_what_holds_reference_counts(self):
+        (parent, *children), said = self.trace("read")
+        self.assertEqual([name for name, _ in said], ["read", "read", "idle"])
+        for child, (name, private) in zip(children, said):
+            if name == "idle":
+                self.assertLess(child["copy_on_write"]["bytes"], 2 * MIB)
+                continue
+            self.assertGreater(private, 30 * MIB)  # 32 bytes each
+            self.assertAlmostEqual(copied(child, "readers"), private, delta=private // 20)
+            # RSS does not tell: what the child has touched by itself is next to nothing.
+            rows = {row["line"]: row["grown_bytes"] for row in child["lines"] if row["function"] == "read"}
+            self.assertLess(rows.get(line_by("readers"), 0), MIB)
+        # The list's array of 8 bytes each, which the children only read, and the objects, which the idle child has too.
+        self.assertGreater(parent["copy_on_write"]["bytes"], 36 * MIB)
+
+    def test_writing_to_the_list_itself(self):
+        (_, child), ((_, private),) = self.trace("write")
+        # One write a page of the array (8 bytes an entry), and one reference count a page of objects.
+        self.assertGreater(private, 14 * MIB)
+        self.assertAlmostEqual(copied(child, "the writer"), private, delta=private // 20)
+
+    def test_a_collection_writes_to_what_it_looks_at(self):
+        """gc.freeze() before the fork keeps it from doing so."""
+        (_, child), ((_, private),) = self.trace("collect")
+        self.assertAlmostEqual(copied(child, "the collector"), private, delta=max(private // 20, SLACK))
+        (_, frozen), _ = self.trace("collect", "freeze")
+        self.assertGreater(copied(child, "the collector"), 256 << 10)
+        self.assertLess(copied(frozen, "the collector"), copied(child, "the collector") // 2)
+
+    def test_what_the_kernel_gives_to_who_is_left_is_no_copy(self):
+        """After its child has ended, the parent faults once a page, and keeps the pages."""
+        target = self.start_python(
+            "import mmap, os, sys\nm = mmap.mmap(-1, 16 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+            "for at in range(0, 16 << 20, 4096):\n    m[at] = 1\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+            "pid = os.fork()\nif pid == 0:\n    os._exit(0)\nos.waitpid(pid, 0)\n"
+            "for at in range(0, 16 << 20, 4096):\n    m[at] = 2\nprint('done', flush=True)\nsys.stdin.readline()\n")
+        parent = self.trace_step(target, "--owners")["processes"][0]
+        self.assertLess(parent["copy_on_write"]["bytes"], MIB)
+
+    def test_a_file_s_private_pages_are_no_copies_of_another_process_s(self):
+        path = self.write("data", "x" * (8 << 20))
+        target = self.start_python(
+            f"import mmap, sys\nfile = open('{path}', 'r+b')\nm = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)\n"
+            "sum(m[::4096])\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+            "for at in range(0, 8 << 20, 4096):\n    m[at] = 2\nprint('done', flush=True)\nsys.stdin.readline()\n")
+        process = self.trace_step(target, "--owners")["processes"][0]
+        self.assertGreaterEqual(process["members"]["anonymous"]["grown_bytes"], 8 * MIB)
+        self.assertLess(process["copy_on_write"]["bytes"], SLACK)
+
+
+if __name__ == "__main__":
+    unittest.main()
