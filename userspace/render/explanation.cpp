@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "render/explanation.h"
 #include "render/render.h"
 
 namespace memtrace {
@@ -268,8 +269,10 @@ json render_census(const Census &census) {
             {"complete", census.complete}};
 }
 
+}  // namespace
+
 void render_findings(std::string &out, const std::vector<Finding> &findings) {
-    out += "\nWhy it is resident\n";
+    out += "\nWhy it is resident, and what would help\n";
     int number = 0;
     for (const Finding &finding : findings) {
         out += fmt::format("{:>3}. {:>12}   {}: {}\n", ++number, render_mib(finding.bytes), finding.cause,
@@ -294,13 +297,11 @@ json render_findings(const std::vector<Finding> &findings) {
         rows.push_back({{"cause", finding.cause},
                         {"bytes", finding.bytes},
                         {"summary", finding.summary},
-                        {"evidence", finding.figures},
+                        {"evidence", json::parse(finding.figures)},
                         {"remedies", remedies}});
     }
     return rows;
 }
-
-}  // namespace
 
 std::string render_explanation_table(const Explanation &explanation) {
     std::string out = fmt::format("process {}: {} | CPython {}{} | read in {:.0f} ms\n", explanation.pid,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nlohmann/json.hpp>
 
+#include "render/explanation.h"
 #include "render/render.h"
 
 namespace memtrace {
@@ -77,6 +78,16 @@ json render_places(const std::vector<std::pair<Place, int64_t>> &places, const c
         lines.push_back(std::move(row));
     }
     return lines;
+}
+
+// Together they are what was resident when tracing ended; the explanation was taken a little later.
+json render_layers(const ReportProcess &process) {
+    json layers = json::array();
+    for (const Layer &layer : process.explanation->layers)
+        layers.push_back({{"owner", layer.owner}, {"resident_bytes", layer.resident_bytes}});
+    layers.push_back(
+        {{"owner", "unexplained"}, {"resident_bytes", process.balances.total().end - process.explanation->rss_bytes}});
+    return layers;
 }
 
 json render_copies(const ReportCopies &copies) {
@@ -212,6 +223,8 @@ json render_process(const ReportProcess &process) {
             {"returns", render_returns(process)},
             {"resident", process.resident ? render_resident(*process.resident) : json()},
             {"copy_on_write", process.copies ? render_copies(*process.copies) : json()},
+            {"layers", process.explanation ? render_layers(process) : json()},
+            {"findings", process.explanation ? render_findings(process.explanation->findings) : json()},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
             {"function_calls", process.function_calls ? render_function_calls(*process.function_calls) : json()},

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "render/explanation.h"
 #include "render/render.h"
 
 namespace memtrace {
@@ -313,6 +314,8 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
         render_function_calls(out, *process.function_calls);
     if (process.imports)
         render_imports(out, *process.imports);
+    if (process.explanation)
+        render_findings(out, process.explanation->findings);
 }
 
 }  // namespace

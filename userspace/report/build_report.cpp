@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
+
+#include "base/failure.h"
 
 namespace memtrace {
 
@@ -144,7 +147,28 @@ ReportResident build_resident(const AccountData &data, const Session &session, i
     return resident;
 }
 
-ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, int64_t page_bytes) {
+// Explains a process that is still there, unless so much time went to others already that the user waits.
+class LastLook {
+  public:
+    std::optional<Explanation> explain(const mt_account &account, const ProcessDetails &details) const {
+        bool has_ended = account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC;
+        if (has_ended || !details.python || details.python->runtime.state != MT_PYTHON_READY ||
+            std::chrono::steady_clock::now() - started_ > kLongest)
+            return std::nullopt;
+        try {
+            return memtrace::explain(static_cast<int>(account.tgid), *details.python, false);
+        } catch (const Failure &) {
+            return std::nullopt;  // it has ended since
+        }
+    }
+
+  private:
+    static constexpr std::chrono::seconds kLongest{10};
+    std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
+
+ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, const LastLook &look,
+                            int64_t page_bytes) {
     const mt_account &account = data.account;
     ProcessDetails &details = session.details(account.id);
     ReportProcess process;
@@ -199,6 +223,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.imports = build_imports(data.imports);
     if (details.collections_counted)
         process.collections = sum_collections(data, session.codes(), page_bytes);
+    process.explanation = look.explain(account, details);
     return process;
 }
 
@@ -223,8 +248,9 @@ Report build_report(Session &session, const ReportFilter &filter) {
         in_order.push_back(&data);
     std::stable_sort(in_order.begin(), in_order.end(),
                      [](const auto *a, const auto *b) { return a->account.opened_ns < b->account.opened_ns; });
+    LastLook look;
     for (const AccountData *data : in_order) {
-        report.processes.push_back(build_process(session, *data, filter, getpagesize()));
+        report.processes.push_back(build_process(session, *data, filter, look, getpagesize()));
         if (data->resident && data->resident->dropped)
             report.failures["owner_ranges_full"] += data->resident->dropped;
         if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "collect/tracer.h"
+#include "explain/explain.h"
 #include "ledger/imports.h"
 #include "ledger/ledger.h"
 
@@ -114,6 +115,7 @@ struct ReportProcess {
     std::optional<std::vector<Import>> imports;  // null: not asked for, or the interpreter has no probes for them
     std::optional<std::vector<ReportCalls>> function_calls;  // most first; null: not asked for, or not to be had
     std::optional<Collections> collections;                  // null: the interpreter has no probes for them
+    std::optional<Explanation> explanation;  // as of the end; null: it had ended, or could not be looked into
 };
 
 struct Report {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -88,7 +89,7 @@ void arena_pinned(const Explanation &explanation, std::vector<Finding> &findings
                                         ? "nothing"
                                         : fmt::format("the object at {:#x}", explanation.census.pins[0].addresses[0]),
                                     arenas[explanation.census.pins[0].arena].address)};
-    finding.figures = {{"arenas", count}, {"live_blocks", blocks}, {"types", by_type}, {"examples", examples}};
+    finding.figures = figures({{"arenas", count}, {"live_blocks", blocks}, {"types", by_type}, {"examples", examples}});
     add_remedies(explanation, finding);
     findings.push_back(std::move(finding));
 }

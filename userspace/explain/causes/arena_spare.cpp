@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -24,7 +25,7 @@ void arena_spare(const Explanation &explanation, std::vector<Finding> &findings)
     finding.summary = "The interpreter keeps room for the small objects to come, of which nothing is in use.";
     finding.evidence = {fmt::format("{} arenas of {} have no live block, the first at {:#x}.", addresses.size(),
                                     in_mib(explanation.pymalloc->place.arena_bytes), addresses[0].get<uint64_t>())};
-    finding.figures = {{"arenas", addresses}};
+    finding.figures = figures({{"arenas", addresses}});
     finding.remedies = {{"none is needed: the next small objects are made there", 0}};
     findings.push_back(std::move(finding));
 }

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,7 +23,7 @@ struct Finding {
     int64_t bytes = 0;                    // resident, but for peak_then_returned
     std::string summary{};                // for somebody who never heard of an arena
     std::vector<std::string> evidence{};  // sentences, with the figures and addresses
-    nlohmann::ordered_json figures{};     // the same for programs
+    std::string figures{};                // the same for programs: a JSON object
     std::vector<Remedy> remedies{};
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -19,7 +20,7 @@ void file_cache(const Explanation &explanation, std::vector<Finding> &findings) 
         files.push_back({{"path", path}, {"resident_bytes", bytes}});
         finding.evidence.push_back(fmt::format("{} of {}.", in_mib(static_cast<uint64_t>(bytes)), path));
     }
-    finding.figures = {{"files", files}, {"changed_bytes", explanation.layer("file_private")}};
+    finding.figures = figures({{"files", files}, {"changed_bytes", explanation.layer("file_private")}});
     finding.remedies = {{"none is needed: the kernel drops clean pages when memory is short", std::nullopt}};
     findings.push_back(std::move(finding));
 }

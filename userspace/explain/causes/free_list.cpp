@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -20,8 +21,8 @@ void free_list(const Explanation &explanation, std::vector<Finding> &findings) {
         "Python 2 keeps the room of ints and floats that are gone for the next ones. It never gives it back.";
     finding.evidence = {fmt::format("{} blocks have room for {} numbers, of which {} are alive.",
                                     census.number_blocks.blocks, census.number_slots, census.numbers_alive)};
-    finding.figures = {
-        {"blocks", census.number_blocks.blocks}, {"slots", census.number_slots}, {"alive", census.numbers_alive}};
+    finding.figures = figures(
+        {{"blocks", census.number_blocks.blocks}, {"slots", census.number_slots}, {"alive", census.numbers_alive}});
     finding.remedies = {
         {"gc.collect() frees blocks without a live number, but to the C heap: the resident set stays, until "
          "malloc_trim(0)",

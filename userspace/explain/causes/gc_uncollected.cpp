@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -25,7 +26,7 @@ void gc_uncollected(const Explanation &explanation, std::vector<Finding> &findin
             finding.evidence.push_back(fmt::format("{} objects of type {}: {}.", type.objects, type.type,
                                                    in_mib(type.bytes + type.buffer_bytes)));
     }
-    finding.figures = {{"objects", garbage.objects}, {"types", types}};
+    finding.figures = figures({{"objects", garbage.objects}, {"types", types}});
     finding.remedies = {{"gc.collect()", released_with_arenas(explanation, garbage.arenas, garbage.arena_bytes)}};
     findings.push_back(std::move(finding));
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -20,10 +21,10 @@ void heap_fragmented(const Explanation &explanation, std::vector<Finding> &findi
             main.bins.size() + main.fast.size(), in_mib(main.bin_bytes() + main.fast_bytes()), part.areas,
             part.largest_bytes),
         fmt::format("{} of it are whole pages.", in_mib(part.trimmable_bytes))};
-    finding.figures = {{"free_chunks", main.bins.size() + main.fast.size()},
-                       {"areas", part.areas},
-                       {"whole_page_bytes", part.trimmable_bytes},
-                       {"largest_bytes", part.largest_bytes}};
+    finding.figures = figures({{"free_chunks", main.bins.size() + main.fast.size()},
+                               {"areas", part.areas},
+                               {"whole_page_bytes", part.trimmable_bytes},
+                               {"largest_bytes", part.largest_bytes}});
     finding.remedies = {{"malloc_trim(0)", static_cast<int64_t>(part.trimmable_bytes)}};
     findings.push_back(std::move(finding));
 }

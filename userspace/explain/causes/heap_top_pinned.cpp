@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -24,11 +25,11 @@ void heap_top_pinned(const Explanation &explanation, std::vector<Finding> &findi
     }
     finding.evidence.push_back(fmt::format("{} bytes are alive from {:#x} to the heap's free end at {:#x}.",
                                            heap.tail_live_bytes, heap.tail.start, heap.tail.end));
-    finding.figures = {{"live_bytes", heap.tail_live_bytes},
-                       {"from", heap.tail.start},
-                       {"top", heap.tail.end},
-                       {"trim_threshold_bytes", explanation.glibc->parameters.trim_threshold},
-                       {"pins", pins}};
+    finding.figures = figures({{"live_bytes", heap.tail_live_bytes},
+                               {"from", heap.tail.start},
+                               {"top", heap.tail.end},
+                               {"trim_threshold_bytes", explanation.glibc->parameters.trim_threshold},
+                               {"pins", pins}});
     finding.remedies = {{"malloc_trim(0)", static_cast<int64_t>(heap.pinned.trimmable_bytes)},
                         {"free what lies at the heap's end", static_cast<int64_t>(heap.released_bytes)}};
     findings.push_back(std::move(finding));

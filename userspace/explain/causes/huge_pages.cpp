@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -19,7 +20,7 @@ void huge_pages(const Explanation &explanation, std::vector<Finding> &findings) 
         "zeros.",
         in_mib(static_cast<uint64_t>(explanation.huge_page_bytes)), explanation.pid,
         in_mib(static_cast<uint64_t>(bytes)))};
-    finding.figures = {{"huge_page_bytes", explanation.huge_page_bytes}, {"zero_bytes", bytes}};
+    finding.figures = figures({{"huge_page_bytes", explanation.huge_page_bytes}, {"zero_bytes", bytes}});
     finding.remedies = {
         {"madvise(MADV_NOHUGEPAGE) on that memory before it is touched, or "
          "/sys/kernel/mm/transparent_hugepage/enabled set to madvise",

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -16,7 +17,7 @@ void lazy_free(const Explanation &explanation, std::vector<Finding> &findings) {
         "The process has given these pages up (MADV_FREE). The kernel takes them when it needs memory, and counts "
         "them as resident until then.";
     finding.evidence = {fmt::format("The kernel says so: LazyFree in /proc/{}/smaps.", explanation.pid)};
-    finding.figures = {{"lazy_free_bytes", bytes}};
+    finding.figures = figures({{"lazy_free_bytes", bytes}});
     finding.remedies = {{"none is needed: under memory pressure all of it goes", 0}};
     findings.push_back(std::move(finding));
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -29,7 +30,7 @@ void live_objects(const Explanation &explanation, std::vector<Finding> &findings
                                                    type.buffer_bytes ? ", with their buffers" : ""));
     }
     finding.summary = "The program still refers to these objects: they are in use.";
-    finding.figures = {{"types", types}, {"small_buffer_bytes", census.small_buffers.bytes}};
+    finding.figures = figures({{"types", types}, {"small_buffer_bytes", census.small_buffers.bytes}});
     finding.remedies = {{"drop the references, if they are not needed", std::nullopt}};
     findings.push_back(std::move(finding));
 }

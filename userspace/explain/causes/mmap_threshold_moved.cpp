@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -21,10 +22,10 @@ void mmap_threshold_moved(const Explanation &explanation, std::vector<Finding> &
         fmt::format("{} free areas of at least {}, the largest {}, lie between live blocks of the heap.", part.areas,
                     in_mib(kDefaultThreshold), in_mib(part.largest_bytes)),
         fmt::format("The mmap threshold began at {}, and is {} now.", in_mib(kDefaultThreshold), in_mib(threshold))};
-    finding.figures = {{"areas", part.areas},
-                       {"largest_bytes", part.largest_bytes},
-                       {"mmap_threshold_bytes", threshold},
-                       {"trim_threshold_bytes", explanation.glibc->parameters.trim_threshold}};
+    finding.figures = figures({{"areas", part.areas},
+                               {"largest_bytes", part.largest_bytes},
+                               {"mmap_threshold_bytes", threshold},
+                               {"trim_threshold_bytes", explanation.glibc->parameters.trim_threshold}});
     auto bytes = static_cast<int64_t>(part.trimmable_bytes);
     finding.remedies = {{"malloc_trim(0)", bytes},
                         {"start it with MALLOC_MMAP_THRESHOLD_=131072, which keeps the threshold where it is", bytes}};

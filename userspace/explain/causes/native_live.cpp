@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -35,10 +36,10 @@ void native_live(const Explanation &explanation, std::vector<Finding> &findings)
             fmt::format("{} is in mappings that malloc did not make: thread stacks, mmap, or another allocator.",
                         in_mib(static_cast<uint64_t>(mappings))));
     finding.summary = "Memory is in use that belongs to no Python object: an extension module or a library has it.";
-    finding.figures = {{"blocks", census.native.blocks},
-                       {"block_bytes", census.native.bytes},
-                       {"mapping_bytes", mappings},
-                       {"sizes", by_size}};
+    finding.figures = figures({{"blocks", census.native.blocks},
+                               {"block_bytes", census.native.bytes},
+                               {"mapping_bytes", mappings},
+                               {"sizes", by_size}});
     finding.remedies = {{"look for the native function that made it: sudo memtrace -p PID", std::nullopt}};
     findings.push_back(std::move(finding));
 }

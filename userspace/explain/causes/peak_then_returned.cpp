@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -18,7 +19,7 @@ void peak_then_returned(const Explanation &explanation, std::vector<Finding> &fi
     finding.evidence = {fmt::format("VmHWM in /proc/{}/status is {}; {} are resident now.", explanation.pid,
                                     in_mib(static_cast<uint64_t>(*explanation.peak_rss_bytes)),
                                     in_mib(static_cast<uint64_t>(explanation.rss_bytes)))};
-    finding.figures = {{"peak_bytes", *explanation.peak_rss_bytes}, {"rss_bytes", explanation.rss_bytes}};
+    finding.figures = figures({{"peak_bytes", *explanation.peak_rss_bytes}, {"rss_bytes", explanation.rss_bytes}});
     finding.remedies = {{"none is needed", 0}};
     findings.push_back(std::move(finding));
 }

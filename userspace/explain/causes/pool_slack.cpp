@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -29,7 +30,7 @@ void pool_slack(const Explanation &explanation, std::vector<Finding> &findings) 
         finding.evidence.push_back(fmt::format("{} segments of mimalloc have {} free.",
                                                explanation.mimalloc->segments.size(),
                                                in_mib(explanation.mimalloc->resident.free)));
-    finding.figures = {{"arenas", count}, {"live_bytes", live}};
+    finding.figures = figures({{"arenas", count}, {"live_bytes", live}});
     finding.remedies = {{"none: an arena goes back when all of its objects are gone", std::nullopt}};
     findings.push_back(std::move(finding));
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -14,7 +15,7 @@ void shared(const Explanation &explanation, std::vector<Finding> &findings) {
         "last of them lets go.";
     finding.evidence = {
         fmt::format("Mappings marked 's' in /proc/{}/smaps, or of /dev/shm and memfd files.", explanation.pid)};
-    finding.figures = {{"shared_bytes", finding.bytes}};
+    finding.figures = figures({{"shared_bytes", finding.bytes}});
     finding.remedies = {{"unmap it, and unlink its file, in all processes that have it", std::nullopt}};
     findings.push_back(std::move(finding));
 }

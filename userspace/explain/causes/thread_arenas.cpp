@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -33,7 +34,7 @@ void thread_arenas(const Explanation &explanation, std::vector<Finding> &finding
         arenas.size());
     finding.evidence = {fmt::format("Beside the main one there are {} heaps with {} free, {} of it in the fullest.",
                                     arenas.size(), in_mib(static_cast<uint64_t>(finding.bytes)), in_mib(free[0]))};
-    finding.figures = {{"arenas", arenas}};
+    finding.figures = figures({{"arenas", arenas}});
     // All threads on the main arena and one other, as full of holes as the emptiest of these is.
     finding.remedies = {{"malloc_trim(0)", trimmable},
                         {"start it with MALLOC_ARENA_MAX=2, so that threads share two heaps",

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -23,7 +24,8 @@ void trim_threshold(const Explanation &explanation, std::vector<Finding> &findin
     if (has_moved)
         finding.evidence.push_back(
             fmt::format("That threshold began at {}. Freeing a large block has raised it.", in_mib(kDefaultThreshold)));
-    finding.figures = {{"free_bytes", part.largest_bytes}, {"trim_threshold_bytes", threshold}, {"moved", has_moved}};
+    finding.figures =
+        figures({{"free_bytes", part.largest_bytes}, {"trim_threshold_bytes", threshold}, {"moved", has_moved}});
     auto bytes = static_cast<int64_t>(part.trimmable_bytes);
     finding.remedies = {{"malloc_trim(0)", bytes}};
     if (has_moved)

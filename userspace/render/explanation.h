@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parts of an explanation, which reports of tracing end with too.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "explain/explain.h"
+
+namespace memtrace {
+
+void render_findings(std::string &out, const std::vector<Finding> &findings);
+nlohmann::ordered_json render_findings(const std::vector<Finding> &findings);
+
+}  // namespace memtrace
