@@ -177,20 +177,20 @@ void CensusTaker::add_pool(const UsedPoolCopy &pool) {
         finish_arena();
         arena_ = pool.arena;
     }
+    size_t first = 0;  // of the pool's marks
+    Marks *marks = find_marks(pool.address, first);
+    pins_.blocks += pool.live.size();
+    arena_live_bytes_ += pool.live.size() * pool.block_bytes;
     for (uint32_t at : pool.live) {
-        size_t size = std::min<size_t>(pool.block_bytes, pool.bytes.size() - std::min<size_t>(at, pool.bytes.size()));
-        std::span<const uint8_t> block = pool.bytes.subspan(pool.bytes.size() < at ? pool.bytes.size() : at, size);
-        size_t place = 0;
-        Marks *marks = find_marks(pool.address + at, place);
+        if (pins_.addresses.size() < kMaxPinAddresses)
+            pins_.addresses.push_back(pool.address + at);
+        size_t end = std::min<size_t>(at + pool.block_bytes, pool.bytes.size()), place = first + at / kMarkBytes;
+        std::span<const uint8_t> block = pool.bytes.subspan(std::min<size_t>(at, end), end - std::min<size_t>(at, end));
         std::optional<IdentifiedObject> object;
         if (!marks || !marks->is_buffer[place])
             object = types_.identify(block);
         if (marks && object)
             marks->is_object[place] = true;
-        if (pins_.addresses.size() < kMaxPinAddresses)
-            pins_.addresses.push_back(pool.address + at);
-        pins_.blocks++;
-        arena_live_bytes_ += pool.block_bytes;
         if (!object) {
             census_.small_buffers.blocks++;
             census_.small_buffers.bytes += pool.block_bytes;

@@ -35,6 +35,11 @@ void native_live(const Explanation &explanation, std::vector<Finding> &findings)
         finding.evidence.push_back(
             fmt::format("{} is in mappings that malloc did not make: thread stacks, mmap, or another allocator.",
                         in_mib(static_cast<uint64_t>(mappings))));
+    const auto &allocator = explanation.c_allocator;
+    if (allocator && allocator->name != "glibc")
+        finding.evidence.push_back(
+            fmt::format("malloc is served by {}, {}: what is free in its heap is not known, and counted here.",
+                        allocator->name.value_or("another allocator"), allocator->module));
     finding.summary = "Memory is in use that belongs to no Python object: an extension module or a library has it.";
     finding.figures = figures({{"blocks", census.native.blocks},
                                {"block_bytes", census.native.bytes},
