@@ -201,12 +201,24 @@ class OwnersTest(RootTest):
 
     def test_a_program_that_has_ended(self):
         """It cannot be asked for its pages: what it was told to have must come near."""
-        process = self.run_report(PYTHON, self.write("target.py", "keep = bytearray(40 << 20)\n"
+        process = self.run_report(PYTHON, self.write("target.py", "keep = bytearray(120 << 20)\n"
                                                      "keep[::4096] = bytes(len(keep[::4096]))\n"
                                                      "import os; os._exit(0)\n"), options=["--owners"])["processes"][0]
         self.assertFalse(process["resident"]["checked"])
-        self.assertAlmostEqual(bytes_by_line(process)[1], 40 * MIB, delta=SLACK)
+        self.assertAlmostEqual(bytes_by_line(process)[1], 120 * MIB, delta=SLACK)
         self.assertLess(abs(process["resident"]["unexplained_bytes"]), process["rss"]["end_bytes"] // 100)
+
+    def test_lines_behind_pinned_arenas(self):
+        """The report ends with why memory is resident; here with the line that made what keeps the arenas."""
+        target = self.start_python("import sys\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+                                   "keep = [bytes(bytearray(200)) for i in range(400000)]\nkeep = keep[::2000]\n"
+                                   "print('done', flush=True)\nsys.stdin.readline()\n")
+        process = self.trace_step(target, "--owners")["processes"][0]
+        self.assertEqual(sum(layer["resident_bytes"] for layer in process["layers"]), process["rss"]["end_bytes"])
+        first = process["findings"][0]
+        self.assertEqual(first["cause"], "arena_pinned")
+        self.assertIn("target.py:4 ", first["evidence"]["lines"][0]["line"])
+        self.assertGreater(first["evidence"]["lines"][0]["objects"], 100)
 
     def test_not_asked_for(self):
         process = self.run_report(PYTHON, "-c", "pass")["processes"][0]

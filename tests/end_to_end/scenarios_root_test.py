@@ -19,10 +19,14 @@ VERSIONS = ("3.9", "3.11", "3.13")  # where a scenario names no others
 # What the remedies are called in explain's own words.
 ACTIONS = {"trim": "malloc_trim(0)", "collect": "gc.collect()"}
 PRELUDE = """
-import ctypes, gc, sys, time
+import gc, sys, time
+try:
+    import ctypes
+    trim = ctypes.CDLL(None).malloc_trim
+except ImportError:  # the Python that scripts/pythons builds has none
+    trim = None
 def wait(**remedies):
-    libc = ctypes.CDLL(None)
-    remedies["trim"] = lambda: libc.malloc_trim(0)
+    remedies["trim"] = lambda: trim(0)
     sys.stdout.write("ready\\n")
     sys.stdout.flush()
     for name in iter(sys.stdin.readline, ""):

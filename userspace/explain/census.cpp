@@ -15,6 +15,7 @@ constexpr uint64_t kLargestSmall = 512;  // SMALL_REQUEST_THRESHOLD: pymalloc ha
 constexpr size_t kMaxLarge = 1 << 20;    // 64 MiB of ours
 constexpr size_t kMaxOwners = 1 << 20;
 constexpr size_t kMaxPinAddresses = 8;  // of an arena
+constexpr size_t kMaxPinned = 1 << 16;  // arenas
 constexpr size_t kMaxSizes = 4096;
 constexpr size_t kMaxCollected = 1 << 21;  // 32 MiB of ours, and as much again for garbage
 
@@ -156,7 +157,8 @@ void CensusTaker::add_collected(const IdentifiedObject &object, uint64_t block) 
 }
 
 void CensusTaker::finish_arena() {
-    if (arena_ != SIZE_MAX && static_cast<double>(arena_live_bytes_) < kPinnedShare * place_.arena_bytes) {
+    if (arena_ != SIZE_MAX && census_.pins.size() < kMaxPinned &&
+        static_cast<double>(arena_live_bytes_) < kPinnedShare * place_.arena_bytes) {
         for (uint32_t type = 0; type < counts_.size(); type++)
             if (counts_[type].in_arena)
                 pins_.blocks_by_type[types_.types()[type].name] += counts_[type].in_arena;

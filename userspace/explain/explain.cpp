@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "explain/explain.h"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -321,6 +322,16 @@ bool is_contradictory(const Explanation &explanation) {
            (glibc && !glibc->complete);
 }
 
+void name_lines(Explanation &explanation, const FirstTouch &first_touch) {
+    for (const ArenaPins &pins : explanation.census.pins)
+        for (uint64_t address : pins.addresses)
+            if (std::string line = first_touch(address); !line.empty())
+                explanation.pin_lines[line]++;
+    for (HeapPin &pin : explanation.heap_pins)
+        if (std::string line = first_touch(pin.chunk.address); !line.empty())
+            pin.owner += fmt::format(", on a page that {} touched first", line);
+}
+
 // Of a process that stands still: each time a thread may be stopped in the middle of an allocation, in which case
 // letting it go on for a moment helps. Of one that allocates all the time, one snapshot in four was such.
 constexpr int kPauses = 5;
@@ -335,7 +346,7 @@ int64_t Explanation::layer(std::string_view owner) const {
     return 0;
 }
 
-Explanation explain(int pid, const FoundPython &python, bool freeze) {
+Explanation explain(int pid, const FoundPython &python, bool freeze, const FirstTouch &first_touch) {
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     std::vector<MappedMemory> memory;
@@ -365,6 +376,8 @@ Explanation explain(int pid, const FoundPython &python, bool freeze) {
     for (const MappedMemory &part : memory)
         mappings.push_back(part.mapping);
     explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, ResidentMemory(pid));
+    if (first_touch)
+        name_lines(explanation, first_touch);
     explanation.findings = find_causes(explanation);
     explanation.duration_ns = static_cast<uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - started).count());

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -45,10 +47,12 @@ struct Explanation {
     std::optional<MimallocSnapshot> mimalloc;  // null: not found, so the interpreter does not use it
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
     Census census;
-    std::optional<Garbage> garbage;                              // null: not looked for, in too many objects
-    HeapSplit heap;                                              // of the main thread's C heap
-    std::vector<HeapPin> heap_pins;                              // what keeps its end: some, those nearest to it last
-    int64_t huge_page_bytes = 0;                                 // resident in transparent huge pages
+    std::optional<Garbage> garbage;  // null: not looked for, in too many objects
+    HeapSplit heap;                  // of the main thread's C heap
+    std::map<std::string, uint64_t>
+        pin_lines;                   // objects that keep nearly empty arenas, some, by who touched their page
+    std::vector<HeapPin> heap_pins;  // what keeps its end: some, those nearest to it last
+    int64_t huge_page_bytes = 0;     // resident in transparent huge pages
     std::vector<std::pair<std::string, int64_t>> largest_files;  // mapped, with their resident bytes
     std::vector<Finding> findings;
     std::optional<CAllocator> c_allocator;  // null: not known
@@ -58,8 +62,11 @@ struct Explanation {
     int64_t layer(std::string_view owner) const;  // 0 when there is none
 };
 
+// In words, which line touched the page of this address first; empty when that is not known.
+using FirstTouch = std::function<std::string(uint64_t address)>;
+
 // With `freeze`, pauses the process while it is read. Throws Failure for one that may not be looked at, or not be
 // paused, or has gone meanwhile.
-Explanation explain(int pid, const FoundPython &python, bool freeze = false);
+Explanation explain(int pid, const FoundPython &python, bool freeze = false, const FirstTouch &first_touch = {});
 
 }  // namespace memtrace

@@ -11,6 +11,8 @@ namespace memtrace {
 
 namespace {
 
+constexpr uint64_t kMaxReferences = 1 << 28;  // that are read
+
 // Objects by their address.
 class Index {
   public:
@@ -44,14 +46,15 @@ class Index {
 
 }  // namespace
 
-Garbage find_garbage(const ResidentMemory &memory, const PythonVersion &version, const TypeTable &types,
-                     std::span<const CollectedObject> objects, const PymallocSnapshot &pymalloc) {
+std::optional<Garbage> find_garbage(const ResidentMemory &memory, const PythonVersion &version, const TypeTable &types,
+                                    std::span<const CollectedObject> objects, const PymallocSnapshot &pymalloc) {
     CachedMemory cached(memory);
     Index index(objects);
     std::vector<uint64_t> blocks;
+    uint64_t references = kMaxReferences;
     auto read = [&](const CollectedObject &object, const std::function<void(uint64_t)> &visit) {
         blocks.clear();
-        return read_references(cached, version, types.types()[object.type], object.address, visit, blocks);
+        return read_references(cached, version, types.types()[object.type], object.address, visit, blocks, references);
     };
     std::vector<int64_t> left(objects.size());
     std::vector<bool> is_known(objects.size());
@@ -77,8 +80,13 @@ Garbage find_garbage(const ResidentMemory &memory, const PythonVersion &version,
     while (!found.empty()) {
         uint32_t object = found.back();
         found.pop_back();
-        read(objects[object], [&](uint64_t address) { reach(index.find(address)); });
+        // One that could be read in part only is followed as far as then. What cannot be reached now from one that could be
+        // read whole would be taken for garbage.
+        if (!read(objects[object], [&](uint64_t address) { reach(index.find(address)); }) && is_known[object])
+            return std::nullopt;
     }
+    if (!references)
+        return std::nullopt;
 
     Garbage garbage;
     std::map<std::string, TypeCount> by_type;

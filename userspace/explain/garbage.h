@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,7 +25,8 @@ struct Garbage {
     uint64_t arena_bytes = 0;      // resident, of these
 };
 
-Garbage find_garbage(const ResidentMemory &memory, const PythonVersion &version, const TypeTable &types,
-                     std::span<const CollectedObject> objects, const PymallocSnapshot &pymalloc);
+// Null when there is more than may be read, or the process changes too much meanwhile.
+std::optional<Garbage> find_garbage(const ResidentMemory &memory, const PythonVersion &version, const TypeTable &types,
+                                    std::span<const CollectedObject> objects, const PymallocSnapshot &pymalloc);
 
 }  // namespace memtrace

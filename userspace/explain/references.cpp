@@ -18,13 +18,16 @@ constexpr uint64_t kManagedDict = 1 << 4;   // Py_TPFLAGS_MANAGED_DICT, 3.11 and
 class Reader {
   public:
     Reader(const RemoteMemory &memory, const PythonVersion &version, const std::function<void(uint64_t)> &visit,
-           std::vector<uint64_t> &blocks)
-        : memory_(memory), version_(version), visit_(visit), blocks_(blocks) {}
+           std::vector<uint64_t> &blocks, uint64_t &left)
+        : memory_(memory), version_(version), visit_(visit), blocks_(blocks), left_(left) {}
 
     // One pointer of each `step` words, `count` times.
     bool take_pointers(uint64_t address, uint64_t count, size_t step = 1, size_t first = 0) {
-        if (count > kMaxItems)
+        if (count > left_) {
+            left_ = 0;
             return false;
+        }
+        left_ -= count;
         std::array<uint64_t, 768> words;
         while (count) {
             uint64_t rows = std::min<uint64_t>(count, words.size() / step);
@@ -178,6 +181,7 @@ class Reader {
     PythonVersion version_;
     const std::function<void(uint64_t)> &visit_;
     std::vector<uint64_t> &blocks_;
+    uint64_t &left_;
 };
 
 }  // namespace
@@ -209,8 +213,8 @@ bool CachedMemory::read(uint64_t address, void *into, size_t size) const {
 }
 
 bool read_references(const RemoteMemory &memory, const PythonVersion &version, const PythonType &type, uint64_t address,
-                     const std::function<void(uint64_t)> &visit, std::vector<uint64_t> &blocks) {
-    Reader reader(memory, version, visit, blocks);
+                     const std::function<void(uint64_t)> &visit, std::vector<uint64_t> &blocks, uint64_t &left) {
+    Reader reader(memory, version, visit, blocks, left);
     switch (type.shape) {
         case TypeShape::kList:
             return reader.take_list(address);

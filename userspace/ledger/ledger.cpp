@@ -222,11 +222,15 @@ std::map<std::pair<Place, std::string>, LineSum> sum_native(const AccountData &d
     return sums;
 }
 
+Place place_of_page(const PageOwner &owner, const CodeTable &codes, const NativeTable &natives) {
+    return place_of(owner.account, owner.owner, owner.stack, codes, natives);
+}
+
 std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &codes, const NativeTable &natives) {
     std::map<Place, int64_t> places;
     if (data.resident)
         for (const auto &[owner, bytes] : data.resident->bytes)
-            places[place_of(owner.account, owner.owner, owner.stack, codes, natives)] += bytes;
+            places[place_of_page(owner, codes, natives)] += bytes;
     return places;
 }
 

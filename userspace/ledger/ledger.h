@@ -93,6 +93,9 @@ std::map<std::string, LineSum> sum_owners(const AccountData &data, const CodeTab
 std::map<std::pair<Place, std::string>, LineSum> sum_native(const AccountData &data, const NativeTable &natives,
                                                             int64_t page_bytes);
 
+// Who touched a page first, with --owners.
+Place place_of_page(const PageOwner &owner, const CodeTable &codes, const NativeTable &natives);
+
 // Of what is resident, with --owners.
 std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &codes, const NativeTable &natives);
 

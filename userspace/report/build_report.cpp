@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "report/build_report.h"
 
+#include <fmt/core.h>
 #include <fnmatch.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -147,16 +148,28 @@ ReportResident build_resident(const AccountData &data, const Session &session, i
     return resident;
 }
 
+std::string name_first_touch(const Session &session, uint32_t account, uint64_t address) {
+    auto owner = session.owned_ranges().owner_of(account, address);
+    if (!owner)
+        return "";
+    Place place = place_of_page(*owner, session.codes(), session.natives());
+    return place.file.empty() ? place.owner : fmt::format("{}:{} ({})", place.file, place.line, place.function);
+}
+
 // Explains a process that is still there, unless so much time went to others already that the user waits.
 class LastLook {
   public:
-    std::optional<Explanation> explain(const mt_account &account, const ProcessDetails &details) const {
+    std::optional<Explanation> explain(const Session &session, const mt_account &account,
+                                       const ProcessDetails &details) const {
         bool has_ended = account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC;
         if (has_ended || !details.python || details.python->runtime.state != MT_PYTHON_READY ||
             std::chrono::steady_clock::now() - started_ > kLongest)
             return std::nullopt;
         try {
-            return memtrace::explain(static_cast<int>(account.tgid), *details.python, false);
+            FirstTouch first_touch;
+            if (session.tracer().settings().owners)
+                first_touch = [&](uint64_t address) { return name_first_touch(session, account.id, address); };
+            return memtrace::explain(static_cast<int>(account.tgid), *details.python, false, first_touch);
         } catch (const Failure &) {
             return std::nullopt;  // it has ended since
         }
@@ -223,7 +236,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.imports = build_imports(data.imports);
     if (details.collections_counted)
         process.collections = sum_collections(data, session.codes(), page_bytes);
-    process.explanation = look.explain(account, details);
+    process.explanation = look.explain(session, account, details);
     return process;
 }
 

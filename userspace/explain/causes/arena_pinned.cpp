@@ -89,7 +89,17 @@ void arena_pinned(const Explanation &explanation, std::vector<Finding> &findings
                                         ? "nothing"
                                         : fmt::format("the object at {:#x}", explanation.census.pins[0].addresses[0]),
                                     arenas[explanation.census.pins[0].arena].address)};
-    finding.figures = figures({{"arenas", count}, {"live_blocks", blocks}, {"types", by_type}, {"examples", examples}});
+    std::vector<std::pair<std::string, uint64_t>> lines(explanation.pin_lines.begin(), explanation.pin_lines.end());
+    std::sort(lines.begin(), lines.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
+    nlohmann::ordered_json by_line = nlohmann::ordered_json::array();
+    for (const auto &[line, number] : lines) {
+        by_line.push_back({{"line", line}, {"objects", number}});
+        if (by_line.size() <= 3)
+            finding.evidence.push_back(
+                fmt::format("{} of those looked at lie on pages that {} touched first.", number, line));
+    }
+    finding.figures = figures(
+        {{"arenas", count}, {"live_blocks", blocks}, {"types", by_type}, {"examples", examples}, {"lines", by_line}});
     add_remedies(explanation, finding);
     findings.push_back(std::move(finding));
 }
