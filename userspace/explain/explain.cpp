@@ -151,9 +151,13 @@ class Explainer {
     // What its allocators make of them.
     void take_allocators() {
         std::vector<AddressRange> data = data_of(explanation_.python.file, memory_);
-        if (!place_ || !update_pymalloc(resident_, data, *place_))
+        if (place_ && !update_pymalloc(resident_, data, *place_))
+            place_.reset();
+        for (int attempt = 0; attempt < kAttempts && !place_; attempt++)
             place_ = find_pymalloc(resident_, data);
-        explanation_.glibc = read_glibc(resident_, memory_);
+        // A busy process changes its lists while they are compared.
+        for (int attempt = 0; attempt < kAttempts && !explanation_.glibc; attempt++)
+            explanation_.glibc = read_glibc(resident_, memory_);
         // What is in use of another allocator's heap is not known.
         if (!explanation_.glibc)
             move_layer("c_heap_live", "anonymous", static_cast<uint64_t>(layers_["c_heap_live"]));
@@ -305,6 +309,7 @@ class Explainer {
     }
 
     static constexpr uint64_t kChunkHeader = 16;
+    static constexpr int kAttempts = 5;
 
     ResidentMemory resident_;
     std::optional<PymallocPlace> place_;
