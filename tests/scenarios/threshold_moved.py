@@ -1,13 +1,6 @@
 # Freeing 30 MiB, a mapping, makes blocks of 20 MiB come from the heap, where they stay below one that lives.
 # findings: mmap_threshold_moved 40
 # remedy: trim mmap_threshold_moved
-def touched(size):
-    block = bytearray(size)
-    for i in range(0, size, 4096):
-        block[i] = 1
-    return block
-
-
 touched(30 << 20)
 first, second, last = touched(20 << 20), touched(20 << 20), touched(25 << 20)
 del first, second

@@ -1,13 +1,6 @@
 # The same, without one that lives: the end of the heap is free, and below the threshold, which is 60 MiB now.
 # findings: trim_threshold 20
 # remedy: trim trim_threshold
-def touched(size):
-    block = bytearray(size)
-    for i in range(0, size, 4096):
-        block[i] = 1
-    return block
-
-
 touched(30 << 20)
 block = touched(20 << 20)
 del block
