@@ -14,8 +14,8 @@
 #include <thread>
 
 #include "base/failure.h"
-#include "process/memory_map.h"
 #include "process/frozen_process.h"
+#include "process/memory_map.h"
 
 namespace memtrace {
 
@@ -91,12 +91,23 @@ std::vector<MappedMemory> read_mappings_of(int pid) {
     return std::move(*memory);
 }
 
+// A busy process changes its lists while they are compared, so they are looked for more than once.
+constexpr int kAttempts = 5;
+
+template <typename Look>
+auto look_again(int attempts, Look look) {
+    auto found = look();
+    for (int attempt = 1; attempt < attempts && !found; attempt++)
+        found = look();
+    return found;
+}
+
 // Takes one explanation.
 class Explainer {
   public:
-    // `place` may have been found before: it takes longest.
-    Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place)
-        : resident_(pid), place_(place), memory_(read_mappings_of(pid)) {
+    // `place` may have been found before: it takes longest. In one that stands still, one attempt tells.
+    Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place, int attempts)
+        : attempts_(attempts), resident_(pid), place_(place), memory_(read_mappings_of(pid)) {
         explanation_.pid = pid;
         explanation_.identity = read_identity(pid);
         explanation_.python = python;
@@ -151,13 +162,9 @@ class Explainer {
     // What its allocators make of them.
     void take_allocators() {
         std::vector<AddressRange> data = data_of(explanation_.python.file, memory_);
-        if (place_ && !update_pymalloc(resident_, data, *place_))
-            place_.reset();
-        for (int attempt = 0; attempt < kAttempts && !place_; attempt++)
-            place_ = find_pymalloc(resident_, data);
-        // A busy process changes its lists while they are compared.
-        for (int attempt = 0; attempt < kAttempts && !explanation_.glibc; attempt++)
-            explanation_.glibc = read_glibc(resident_, memory_);
+        if (!place_ || !update_pymalloc(resident_, data, *place_))
+            place_ = look_again(attempts_, [&] { return find_pymalloc(resident_, data); });
+        explanation_.glibc = look_again(attempts_, [&] { return read_glibc(resident_, memory_); });
         // What is in use of another allocator's heap is not known.
         if (!explanation_.glibc)
             move_layer("c_heap_live", "anonymous", static_cast<uint64_t>(layers_["c_heap_live"]));
@@ -233,7 +240,6 @@ class Explainer {
             mapped.push_back({chunk.address, end});
         }
         known_.insert(known_.end(), mapped.begin(), mapped.end());
-        sort_known();
         return tail;
     }
 
@@ -309,12 +315,12 @@ class Explainer {
     }
 
     static constexpr uint64_t kChunkHeader = 16;
-    static constexpr int kAttempts = 5;
 
+    int attempts_;
     ResidentMemory resident_;
     std::optional<PymallocPlace> place_;
     std::vector<MappedMemory> memory_;
-    std::vector<AddressRange> known_;  // to an allocator, sorted
+    std::vector<AddressRange> known_;  // to an allocator
     std::map<std::string, int64_t> layers_;
     Explanation explanation_;
 };
@@ -355,24 +361,23 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, const First
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     std::vector<MappedMemory> memory;
-    auto read = [&](std::optional<PymallocPlace> place) {
-        Explainer explainer(pid, python, place);
+    auto read = [&](std::optional<PymallocPlace> place, int attempts) {
+        Explainer explainer(pid, python, place, attempts);
         explanation = explainer.explain();
         memory = explainer.memory();
     };
     if (!freeze) {
-        read(std::nullopt);
+        read(std::nullopt, kAttempts);
     } else {
         // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
-        std::optional<PymallocPlace> place;
-        for (int attempt = 0; attempt < kPauses && !place; attempt++)
-            place = find_pymalloc(ResidentMemory(pid), data_of(python.file, read_mappings_of(pid)));
+        auto place = look_again(
+            kAttempts, [&] { return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_mappings_of(pid))); });
         uint64_t frozen_ns = 0;
         for (int pause = 0; pause < kPauses && (pause == 0 || is_contradictory(explanation)); pause++) {
             if (pause)
                 std::this_thread::sleep_for(kBetweenPauses);
             FrozenProcess frozen(pid);
-            read(place);
+            read(place, 1);
             frozen_ns += frozen.release();
         }
         explanation.frozen_ns = frozen_ns;

@@ -80,8 +80,8 @@ std::optional<Garbage> find_garbage(const ResidentMemory &memory, const PythonVe
     while (!found.empty()) {
         uint32_t object = found.back();
         found.pop_back();
-        // One that could be read in part only is followed as far as then. What cannot be reached now from one that could be
-        // read whole would be taken for garbage.
+        // One that could be read in part only is followed as far as then. What cannot be reached now from one that
+        // could be read whole would be taken for garbage.
         if (!read(objects[object], [&](uint64_t address) { reach(index.find(address)); }) && is_known[object])
             return std::nullopt;
     }

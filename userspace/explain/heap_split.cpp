@@ -21,20 +21,17 @@ void FreePart::add(const FreeArea &area) {
 
 HeapSplit split_heap(const GlibcArena &main, const GlibcParameters &parameters) {
     HeapSplit split;
-    uint64_t top = main.free_end.chunk.address;
+    uint64_t top = main.free_end.chunk.address, end = top + main.free_end.chunk.bytes;
     // The lowest area that would become part of the heap's free end if little above it were freed.
     size_t pinned_from = main.areas.size();
-    uint64_t free_above = main.free_end.chunk.bytes, resident = main.free_end.resident_bytes;
+    uint64_t free = main.free_end.chunk.bytes, resident = main.free_end.resident_bytes;  // from the area up
     for (size_t i = main.areas.size(); i-- > 0;) {
         const FreeArea &area = main.areas[i];
-        uint64_t free = free_above + area.chunk.bytes,
-                 live = top - area.chunk.address - (free - main.free_end.chunk.bytes);
-        free_above = free;
+        free += area.chunk.bytes;
         resident += area.resident_bytes;
-        bool would_go = free + live > std::max(parameters.trim_threshold, kDefaultThreshold);
-        if (live > free / kPinShare)
-            continue;
-        if (!would_go || area.chunk.bytes < kDefaultThreshold)
+        uint64_t live = end - area.chunk.address - free;
+        if (live > free / kPinShare || area.chunk.bytes < kDefaultThreshold ||
+            free + live <= std::max(parameters.trim_threshold, kDefaultThreshold))
             continue;
         pinned_from = i;
         split.tail = {area.chunk.address + area.chunk.bytes, top};

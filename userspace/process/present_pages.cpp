@@ -51,10 +51,6 @@ void append(std::vector<PageRange> &ranges, uint64_t start, uint64_t end) {
         ranges.push_back({start, end});
 }
 
-FileDescriptor open_page_map(int pid) {
-    return FileDescriptor(open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC));
-}
-
 // False when the kernel has no such call.
 bool scan(int page_map, const Mapping &mapping, std::vector<PageRange> &present) {
     std::array<PageRegion, 512> regions;
@@ -95,29 +91,32 @@ void read_words(int page_map, const Mapping &mapping, std::vector<PageRange> &pr
     }
 }
 
-}  // namespace
-
-std::optional<std::vector<PageRange>> read_present_pages(int pid) {
+// All mappings, one by one, until `read` says that it cannot. Null then too.
+template <typename Read>
+std::optional<std::vector<PageRange>> read_mapped(int pid, Read read) {
     auto mappings = read_mappings(pid);
-    FileDescriptor page_map = open_page_map(pid);
+    FileDescriptor page_map(open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC));
     if (!mappings || !page_map)
         return std::nullopt;
     std::vector<PageRange> present;
     for (const Mapping &mapping : *mappings)
-        if (!scan(page_map.get(), mapping, present))
-            return read_present_words(pid);
+        if (!read(page_map.get(), mapping, present))
+            return std::nullopt;
     return present;
 }
 
+}  // namespace
+
+std::optional<std::vector<PageRange>> read_present_pages(int pid) {
+    auto present = read_mapped(pid, scan);
+    return present ? present : read_present_words(pid);
+}
+
 std::optional<std::vector<PageRange>> read_present_words(int pid) {
-    auto mappings = read_mappings(pid);
-    FileDescriptor page_map = open_page_map(pid);
-    if (!mappings || !page_map)
-        return std::nullopt;
-    std::vector<PageRange> present;
-    for (const Mapping &mapping : *mappings)
-        read_words(page_map.get(), mapping, present);
-    return present;
+    return read_mapped(pid, [](int page_map, const Mapping &mapping, std::vector<PageRange> &present) {
+        read_words(page_map, mapping, present);
+        return true;
+    });
 }
 
 }  // namespace memtrace

@@ -126,8 +126,8 @@ uint32_t TypeTable::read(uint64_t address, int depth) {
     if (address < 4096 || address % 8 || address >> 57 || known_.size() >= kMaxKnown || types_.size() >= kMaxTypes)
         return kNone;
     auto object = memory_.read_value<TypeObject>(address);
-    if (!object || object->basic_bytes < 16 || object->basic_bytes > (1 << 20) ||
-        object->item_bytes < 0 || object->item_bytes > (1 << 20) || !object->references)
+    if (!object || object->basic_bytes < 16 || object->basic_bytes > (1 << 20) || object->item_bytes < 0 ||
+        object->item_bytes > (1 << 20) || !object->references)
         return kNone;
     // A type is an instance of a type of types; the first of these is its own.
     if (object->type == address) {

@@ -7,6 +7,7 @@
 
 #include "explain/causes/causes.h"
 #include "explain/causes/figures.h"
+#include "explain/causes/types.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -66,11 +67,9 @@ void arena_pinned(const Explanation &explanation, std::vector<Finding> &findings
     }
     if (!count)
         return;
-    std::vector<std::pair<std::string, uint64_t>> sorted(types.begin(), types.end());
-    std::sort(sorted.begin(), sorted.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
     nlohmann::ordered_json by_type = nlohmann::ordered_json::array();
     std::string names;
-    for (const auto &[type, number] : sorted) {
+    for (const auto &[type, number] : most_first(types)) {
         by_type.push_back(
             {{"type", type.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(type)}, {"blocks", number}});
         if (by_type.size() <= 5)
@@ -78,9 +77,8 @@ void arena_pinned(const Explanation &explanation, std::vector<Finding> &findings
                                  type.empty() ? "tables and buffers" : type);
     }
     finding.summary = fmt::format(
-        "{} blocks of memory for small objects ({} each) are nearly empty, but cannot go back: a few objects still "
-        "live "
-        "in each.",
+        "{} blocks of memory for small objects ({} each) are nearly empty, but cannot go back: a few objects "
+        "still live in each.",
         count, in_mib(explanation.pymalloc->place.arena_bytes));
     finding.evidence = {fmt::format("{} live objects keep {} arenas, {:.0f} in each: {}.", blocks, count,
                                     static_cast<double>(blocks) / static_cast<double>(count), names),
@@ -89,10 +87,8 @@ void arena_pinned(const Explanation &explanation, std::vector<Finding> &findings
                                         ? "nothing"
                                         : fmt::format("the object at {:#x}", explanation.census.pins[0].addresses[0]),
                                     arenas[explanation.census.pins[0].arena].address)};
-    std::vector<std::pair<std::string, uint64_t>> lines(explanation.pin_lines.begin(), explanation.pin_lines.end());
-    std::sort(lines.begin(), lines.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
     nlohmann::ordered_json by_line = nlohmann::ordered_json::array();
-    for (const auto &[line, number] : lines) {
+    for (const auto &[line, number] : most_first(explanation.pin_lines)) {
         by_line.push_back({{"line", line}, {"objects", number}});
         if (by_line.size() <= 3)
             finding.evidence.push_back(

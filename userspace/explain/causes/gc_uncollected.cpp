@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Objects in cycles that nothing refers to any more: they wait for a garbage collection.
-#include <fmt/format.h>
-
-#include <algorithm>
-
 #include "explain/causes/causes.h"
 #include "explain/causes/figures.h"
+#include "explain/causes/types.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -17,15 +14,7 @@ void gc_uncollected(const Explanation &explanation, std::vector<Finding> &findin
     Finding finding{.cause = "gc_uncollected", .bytes = static_cast<int64_t>(garbage.bytes)};
     finding.summary =
         "Objects that refer to each other, and that nothing else refers to, wait for the garbage collector.";
-    nlohmann::ordered_json types = nlohmann::ordered_json::array();
-    for (const TypeCount &type : garbage.types) {
-        if (types.size() == 10)
-            break;
-        types.push_back({{"type", type.type}, {"objects", type.objects}, {"bytes", type.bytes + type.buffer_bytes}});
-        if (finding.evidence.size() < 3)
-            finding.evidence.push_back(fmt::format("{} objects of type {}: {}.", type.objects, type.type,
-                                                   in_mib(type.bytes + type.buffer_bytes)));
-    }
+    nlohmann::ordered_json types = tell_types(finding, garbage.types);
     finding.figures = figures({{"objects", garbage.objects}, {"types", types}});
     finding.remedies = {{"gc.collect()", released_with_arenas(explanation, garbage.arenas, garbage.arena_bytes)}};
     findings.push_back(std::move(finding));

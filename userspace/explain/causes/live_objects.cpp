@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Objects that the program still refers to.
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "explain/causes/causes.h"
 #include "explain/causes/figures.h"
+#include "explain/causes/types.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -19,16 +18,7 @@ void live_objects(const Explanation &explanation, std::vector<Finding> &findings
     // What waits for the garbage collector has that cause.
     if (explanation.garbage)
         finding.bytes -= std::min(finding.bytes, static_cast<int64_t>(explanation.garbage->bytes));
-    nlohmann::ordered_json types = nlohmann::ordered_json::array();
-    for (const TypeCount &type : census.types) {
-        if (types.size() == 10)
-            break;
-        types.push_back({{"type", type.type}, {"objects", type.objects}, {"bytes", type.bytes + type.buffer_bytes}});
-        if (finding.evidence.size() < 3)
-            finding.evidence.push_back(fmt::format("{} objects of type {}: {}{}.", type.objects, type.type,
-                                                   in_mib(type.bytes + type.buffer_bytes),
-                                                   type.buffer_bytes ? ", with their buffers" : ""));
-    }
+    nlohmann::ordered_json types = tell_types(finding, census.types);
     finding.summary = "The program still refers to these objects: they are in use.";
     finding.figures = figures({{"types", types}, {"small_buffer_bytes", census.small_buffers.bytes}});
     finding.remedies = {{"drop the references, if they are not needed", std::nullopt}};
