@@ -3,13 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kChunkHeader = 16;
 constexpr uint64_t kMarkBytes = 16;
 constexpr uint64_t kLargestSmall = 512;  // SMALL_REQUEST_THRESHOLD: pymalloc has no larger blocks
 constexpr size_t kMaxLarge = 1 << 20;    // 64 MiB of ours
@@ -18,13 +16,6 @@ constexpr size_t kMaxPinAddresses = 8;  // of an arena
 constexpr size_t kMaxPinned = 1 << 16;  // arenas
 constexpr size_t kMaxSizes = 4096;
 constexpr size_t kMaxCollected = 1 << 21;  // 32 MiB of ours, and as much again for garbage
-
-uint64_t word_at(std::span<const uint8_t> bytes, size_t offset) {
-    uint64_t word = 0;
-    if (offset + sizeof(word) <= bytes.size())
-        std::memcpy(&word, &bytes[offset], sizeof(word));
-    return word;
-}
 
 }  // namespace
 
@@ -94,8 +85,8 @@ void CensusTaker::own(uint32_t type, uint64_t address) {
 bool CensusTaker::add_number_block(const LiveChunk &chunk) {
     constexpr size_t kNumbers = 41, kNumberBytes = 24, kBlockBytes = 8 + kNumbers * kNumberBytes;
     // A chunk may be 16 bytes larger than was asked for.
-    if (version_.major != 2 || chunk.chunk.bytes < kBlockBytes || chunk.chunk.bytes - kBlockBytes > 2 * kChunkHeader ||
-        chunk.bytes.size() < kBlockBytes)
+    if (version_.major != 2 || chunk.chunk.bytes < kBlockBytes ||
+        chunk.chunk.bytes - kBlockBytes > 2 * kChunkHeaderBytes || chunk.bytes.size() < kBlockBytes)
         return false;
     uint64_t alive = 0;
     for (size_t at = 8; at < kBlockBytes; at += kNumberBytes) {
@@ -127,7 +118,7 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
         type.bytes += chunk.chunk.bytes;
         (is_mapped ? census_.mapped_objects : census_.heap_objects) += chunk.resident_bytes;
         if (!object->is_kept)
-            add_collected(*object, chunk.chunk.address + kChunkHeader);
+            add_collected(*object, chunk.chunk.address + kChunkHeaderBytes);
         const PythonType &kind = types_.types()[object->type];
         uint64_t buffer = kind.buffer_at ? word_at(chunk.bytes, kind.object_at + kind.buffer_at) : 0;
         if (buffer && owners_.size() < kMaxOwners)
@@ -137,7 +128,8 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
     if (large_.size() == kMaxLarge)
         census_.complete = false;
     else if (chunk.chunk.bytes > kLargestSmall)
-        large_[chunk.chunk.address + kChunkHeader] = {chunk.chunk.bytes, chunk.resident_bytes, is_mapped, false, 0};
+        large_[chunk.chunk.address + kChunkHeaderBytes] = {chunk.chunk.bytes, chunk.resident_bytes, is_mapped, false,
+                                                           0};
     census_.native.blocks++;
     census_.native.bytes += chunk.resident_bytes;
     if (census_.native_sizes.size() < kMaxSizes || census_.native_sizes.contains(chunk.chunk.bytes))
@@ -239,9 +231,9 @@ Census CensusTaker::finish() {
 }
 
 std::string CensusTaker::describe(const Chunk &chunk) {
-    uint64_t address = chunk.address + kChunkHeader;
+    uint64_t address = chunk.address + kChunkHeaderBytes;
     std::array<uint8_t, 48> beginning{};
-    size_t size = std::min<size_t>(beginning.size(), chunk.bytes - kChunkHeader);
+    size_t size = std::min<size_t>(beginning.size(), chunk.bytes - kChunkHeaderBytes);
     if (memory_.read(address, beginning.data(), size))
         if (auto object = types_.identify(std::span(beginning).first(size)))
             return "a Python object of type " + types_.types()[object->type].name;

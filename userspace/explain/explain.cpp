@@ -10,6 +10,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <deque>
+#include <iterator>
 #include <map>
 #include <thread>
 
@@ -39,25 +41,31 @@ std::vector<AddressRange> data_of(const mt_file_id &module, const std::vector<Ma
     return ranges;
 }
 
-std::optional<GlibcSnapshot> read_glibc(const ResidentMemory &resident, const std::vector<MappedMemory> &memory) {
-    GlibcHints hints;
-    mt_file_id library{};
+// Several in a row where the program has split it (mprotect).
+AddressRange heap_of(const std::vector<MappedMemory> &memory) {
+    AddressRange heap;
+    for (const MappedMemory &part : memory)
+        if (part.mapping.path == "[heap]")
+            heap = {heap.start ? heap.start : part.mapping.start, part.mapping.end};
+    return heap;
+}
+
+std::optional<GlibcPlace> find_glibc(const ResidentMemory &resident, const std::vector<MappedMemory> &memory) {
+    uint64_t heap_start = heap_of(memory).start;
     for (const MappedMemory &part : memory) {
         const Mapping &mapping = part.mapping;
-        if (mapping.path == "[heap]")
-            hints.heap = {hints.heap.start ? hints.heap.start : mapping.start, mapping.end};
         std::string name = mapping.path.substr(mapping.path.rfind('/') + 1);
         int minor = 0;
         // Until 2.33 the file's name has the version.
         bool is_old = std::sscanf(name.c_str(), "libc-2.%d.so", &minor) == 1;
-        if (!library.inode && mapping.inode && (is_old || name.starts_with("libc.so.6"))) {
-            library = {mapping.device, mapping.inode};
-            hints.links_are_plain = is_old && minor < 32;
-        }
+        if (!mapping.inode || !heap_start || !(is_old || name.starts_with("libc.so.6")))
+            continue;
+        auto place = find_glibc_malloc(resident, data_of({mapping.device, mapping.inode}, memory), heap_start);
+        if (place)
+            place->links_are_plain = is_old && minor < 32;
+        return place;
     }
-    if (!library.inode || !hints.heap.start)
-        return std::nullopt;
-    return read_glibc_malloc(resident, data_of(library, memory), hints);
+    return std::nullopt;
 }
 
 bool is_shared(const Mapping &mapping) {
@@ -164,9 +172,9 @@ class Explainer {
         std::vector<AddressRange> data = data_of(explanation_.python.file, memory_);
         if (!place_ || !update_pymalloc(resident_, data, *place_))
             place_ = look_again(attempts_, [&] { return find_pymalloc(resident_, data); });
-        explanation_.glibc = look_again(attempts_, [&] { return read_glibc(resident_, memory_); });
+        auto glibc = look_again(attempts_, [&] { return find_glibc(resident_, memory_); });
         // What is in use of another allocator's heap is not known.
-        if (!explanation_.glibc)
+        if (!glibc)
             move_layer("c_heap_live", "anonymous", static_cast<uint64_t>(layers_["c_heap_live"]));
         std::vector<uint64_t> arenas = place_ ? arena_addresses(resident_, *place_) : std::vector<uint64_t>();
         for (uint64_t address : arenas)
@@ -175,8 +183,8 @@ class Explainer {
             take_mimalloc(data);
         CensusTaker census(resident_, explanation_.python.version, std::move(arenas), place_.value_or(PymallocPlace{}));
         std::vector<Chunk> tail;
-        if (explanation_.glibc)
-            tail = take_heap(census);
+        if (glibc)
+            tail = take_heap(*glibc, census);
         if (place_) {
             explanation_.pymalloc =
                 read_pymalloc(resident_, *place_, [&](const UsedPoolCopy &pool) { census.add_pool(pool); });
@@ -187,7 +195,7 @@ class Explainer {
             explanation_.garbage = find_garbage(resident_, explanation_.python.version, census.types(),
                                                 census.collected(), *explanation_.pymalloc);
         for (const Chunk &chunk : tail) {
-            bool is_table = place_ && chunk.address + kChunkHeader == place_->arenas;
+            bool is_table = place_ && chunk.address + kChunkHeaderBytes == place_->arenas;
             explanation_.heap_pins.push_back(
                 {chunk, is_table ? "pymalloc's own table of its arenas" : census.describe(chunk)});
         }
@@ -209,31 +217,36 @@ class Explainer {
 
     // All that is alive in the C heap: in its arenas, and in blocks that are mappings of their own. Gives the last
     // chunks of those that pin the heap's end.
-    std::vector<Chunk> take_heap(CensusTaker &census) {
+    std::vector<Chunk> take_heap(const GlibcPlace &place, CensusTaker &census) {
         constexpr size_t kMaxTail = 16;
-        const GlibcSnapshot &glibc = *explanation_.glibc;
-        explanation_.heap = split_heap(glibc.arenas[0], glibc.parameters);
-        std::vector<Chunk> tail;
+        std::deque<Chunk> last;
+        auto take = [&](const LiveChunk &chunk) {
+            census.add_chunk(chunk, false);
+            if (!chunk.in_main_arena)
+                return;
+            last.push_back(chunk.chunk);
+            if (last.size() > kMaxTail)
+                last.pop_front();
+        };
+        const GlibcSnapshot &glibc =
+            explanation_.glibc.emplace(read_glibc_malloc(resident_, place, heap_of(memory_), take));
         for (const GlibcArena &arena : glibc.arenas) {
-            visit_live_chunks(resident_, arena, [&](const LiveChunk &chunk) {
-                census.add_chunk(chunk, false);
-                if (arena.is_main && chunk.chunk.address >= explanation_.heap.tail.start &&
-                    chunk.chunk.address < explanation_.heap.tail.end) {
-                    if (tail.size() == kMaxTail)
-                        tail.erase(tail.begin());
-                    tail.push_back(chunk.chunk);
-                }
-            });
             known_.insert(known_.end(), arena.heaps.begin(), arena.heaps.end());
             take_layers(arena);
         }
+        std::vector<Chunk> tail;
+        if (!glibc.arenas.empty())
+            explanation_.heap = split_heap(glibc.arenas[0], glibc.parameters);
+        std::copy_if(last.begin(), last.end(), std::back_inserter(tail), [&](const Chunk &chunk) {
+            return chunk.address >= explanation_.heap.tail.start && chunk.address < explanation_.heap.tail.end;
+        });
         sort_known();
         std::vector<AddressRange> mapped;
         for (const Chunk &chunk : find_mapped_chunks(resident_, anonymous_mappings(memory_), known_)) {
             uint64_t end = chunk.address + chunk.bytes;
-            LiveChunk live{chunk, {}, ResidentRange(resident_, chunk.address, end).bytes(chunk.address, end)};
+            LiveChunk live{chunk, {}, ResidentRange(resident_, chunk.address, end).bytes(chunk.address, end), false};
             std::array<uint8_t, 64> beginning;
-            if (resident_.read(chunk.address + kChunkHeader, beginning.data(), beginning.size()))
+            if (resident_.read(chunk.address + kChunkHeaderBytes, beginning.data(), beginning.size()))
                 live.bytes = beginning;
             move_layer(owner_at(chunk.address), "mapped_blocks", live.resident_bytes);
             census.add_chunk(live, true);
@@ -313,8 +326,6 @@ class Explainer {
         std::sort(known_.begin(), known_.end(),
                   [](const AddressRange &a, const AddressRange &b) { return a.start < b.start; });
     }
-
-    static constexpr uint64_t kChunkHeader = 16;
 
     int attempts_;
     ResidentMemory resident_;

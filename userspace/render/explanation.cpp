@@ -137,7 +137,7 @@ void render_glibc(std::string &out, const GlibcSnapshot &glibc) {
         fmt::format("\nThe C heap (glibc) in {} arena{}\n", glibc.arenas.size(), glibc.arenas.size() == 1 ? "" : "s");
     out += "   From kernel        In use   Free chunks    At its end\n";
     for (const GlibcArena &arena : glibc.arenas) {
-        uint64_t free = arena.bin_bytes() + arena.fast_bytes();
+        uint64_t free = arena.bins.bytes + arena.fast.bytes;
         out += fmt::format("{:>14}{:>14}{:>14}{:>14}   {}\n", mib(arena.system_bytes),
                            mib(arena.system_bytes - std::min(arena.system_bytes, free + arena.top.bytes)), mib(free),
                            mib(arena.top.bytes), arena.is_main ? "main" : "of threads");
@@ -149,7 +149,9 @@ void render_glibc(std::string &out, const GlibcSnapshot &glibc) {
     out += fmt::format("{} blocks are such mappings, {} together.\n", glibc.parameters.mapped_chunks,
                        mib(glibc.parameters.mapped_bytes));
     if (!glibc.complete)
-        out += "It changed while it was read: some of its free chunks are counted as in use.\n";
+        out += fmt::format(
+            "It changed while it was read, or was not all in memory: {} could not be followed, and count as in use.\n",
+            mib(glibc.torn_bytes()));
 }
 
 json render_glibc(const GlibcSnapshot &glibc) {
@@ -159,10 +161,10 @@ json render_glibc(const GlibcSnapshot &glibc) {
                           {"main", arena.is_main},
                           {"system_bytes", arena.system_bytes},
                           {"top_bytes", arena.top.bytes},
-                          {"bin_chunks", arena.bins.size()},
-                          {"bin_bytes", arena.bin_bytes()},
-                          {"fast_chunks", arena.fast.size()},
-                          {"fast_bytes", arena.fast_bytes()}});
+                          {"bin_chunks", arena.bins.chunks},
+                          {"bin_bytes", arena.bins.bytes},
+                          {"fast_chunks", arena.fast.chunks},
+                          {"fast_bytes", arena.fast.bytes}});
     return {{"trim_threshold_bytes", glibc.parameters.trim_threshold},
             {"mmap_threshold_bytes", glibc.parameters.mmap_threshold},
             {"thresholds_move", glibc.parameters.thresholds_move},
@@ -170,6 +172,7 @@ json render_glibc(const GlibcSnapshot &glibc) {
             {"mapped_bytes", glibc.parameters.mapped_bytes},
             {"trimmable_bytes", glibc.trimmable_bytes()},
             {"complete", glibc.complete},
+            {"torn_bytes", glibc.torn_bytes()},
             {"arenas", arenas}};
 }
 
@@ -303,6 +306,13 @@ json render_findings(const std::vector<Finding> &findings) {
     return rows;
 }
 
+json render_layers(const std::vector<Layer> &layers) {
+    json rows = json::array();
+    for (const Layer &layer : layers)
+        rows.push_back({{"owner", layer.owner}, {"resident_bytes", layer.resident_bytes}});
+    return rows;
+}
+
 std::string render_explanation_table(const Explanation &explanation) {
     std::string out = fmt::format("process {}: {} | CPython {}{} | read in {:.0f} ms\n", explanation.pid,
                                   join_command(explanation.identity.cmdline), explanation.python.version_string(),
@@ -324,7 +334,7 @@ std::string render_explanation_table(const Explanation &explanation) {
     if (explanation.glibc)
         render_glibc(out, *explanation.glibc);
     else
-        out += "\nThe C heap was not found: the process uses another allocator than glibc's.\n";
+        out += "\nThe C heap of glibc was not found.\n";
     if (const auto &allocator = explanation.c_allocator; allocator && allocator->name != "glibc")
         out += fmt::format("malloc is that of {} ({}): what it has is among the other private memory.\n",
                            allocator->name.value_or("an unknown allocator"), printable(allocator->module));
@@ -332,9 +342,6 @@ std::string render_explanation_table(const Explanation &explanation) {
 }
 
 std::string render_explanation_json(const Explanation &explanation) {
-    json layers = json::array();
-    for (const Layer &layer : explanation.layers)
-        layers.push_back({{"owner", layer.owner}, {"resident_bytes", layer.resident_bytes}});
     json root = {
         {"schema", "memtrace.explain/1"},
         {"pid", explanation.pid},
@@ -345,7 +352,7 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"frozen_ns", explanation.frozen_ns ? json(*explanation.frozen_ns) : json()},
         {"rss_bytes", explanation.rss_bytes},
         {"peak_rss_bytes", explanation.peak_rss_bytes ? json(*explanation.peak_rss_bytes) : json()},
-        {"layers", layers},
+        {"layers", render_layers(explanation.layers)},
         {"findings", render_findings(explanation.findings)},
         {"objects", render_census(explanation.census)},
         {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},

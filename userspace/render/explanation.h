@@ -10,6 +10,7 @@
 namespace memtrace {
 
 void render_findings(std::string &out, const std::vector<Finding> &findings);
+nlohmann::ordered_json render_layers(const std::vector<Layer> &layers);
 nlohmann::ordered_json render_findings(const std::vector<Finding> &findings);
 
 }  // namespace memtrace

@@ -82,9 +82,7 @@ json render_places(const std::vector<std::pair<Place, int64_t>> &places, const c
 
 // Together they are what was resident when tracing ended; the explanation was taken a little later.
 json render_layers(const ReportProcess &process) {
-    json layers = json::array();
-    for (const Layer &layer : process.explanation->layers)
-        layers.push_back({{"owner", layer.owner}, {"resident_bytes", layer.resident_bytes}});
+    json layers = render_layers(process.explanation->layers);
     layers.push_back(
         {{"owner", "unexplained"}, {"resident_bytes", process.balances.total().end - process.explanation->rss_bytes}});
     return layers;

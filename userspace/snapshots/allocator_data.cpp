@@ -27,6 +27,25 @@ std::vector<DataCopy> copy_data(const ResidentMemory &memory, std::span<const Ad
     return all;
 }
 
+bool Guesses::read(uint64_t address, void *into, size_t size) {
+    constexpr size_t kMaxPages = 4096;  // 16 MiB
+    if (left_-- <= 0)
+        return false;
+    uint64_t start = address / kPage * kPage, offset = address - start;
+    auto known = pages_.find(start);
+    if (offset + size > kPage || (known == pages_.end() && pages_.size() == kMaxPages))
+        return memory_.read(address, into, size);
+    if (known == pages_.end()) {
+        auto page = std::make_unique<Page>();
+        bool is_read = memory_.read(start, page->data(), kPage);
+        known = pages_.emplace(start, is_read ? std::move(page) : nullptr).first;
+    }
+    if (!known->second)
+        return false;
+    std::memcpy(into, known->second->data() + offset, size);
+    return true;
+}
+
 bool find_list_heads(const DataCopy &data, size_t heads, ElementTest may_be_element,
                      const std::function<bool(size_t word)> &confirm) {
     const auto &words = data.words;

@@ -3,10 +3,14 @@
 // the head of an empty list points to itself: a pattern that nothing else makes, 32 times in a row.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <cstring>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "snapshots/resident_memory.h"
@@ -18,6 +22,14 @@ struct AddressRange {
     uint64_t start = 0;
     uint64_t end = 0;
 };
+
+// The word at this offset, or 0 where they end before.
+inline uint64_t word_at(std::span<const uint8_t> bytes, size_t offset) {
+    uint64_t word = 0;
+    if (offset + sizeof(word) <= bytes.size())
+        std::memcpy(&word, bytes.data() + offset, sizeof(word));
+    return word;
+}
 
 // A copy of one.
 struct DataCopy {
@@ -32,19 +44,27 @@ struct DataCopy {
 // What of these ranges is in memory, at most 64 MiB; the rest is taken for 0.
 std::vector<DataCopy> copy_data(const ResidentMemory &memory, std::span<const AddressRange> ranges);
 
-// Reads that a guess needs. The data are the process's, which may invite to any number of them: it ends.
+// Reads that a guess needs. The data are the process's, which may invite to any number of them: it ends. Many lie in
+// the same few pages, so these are copied once, and are as they were then.
 class Guesses {
   public:
     explicit Guesses(const ResidentMemory &memory) : memory_(memory) {}
 
     template <typename T>
     std::optional<T> read(uint64_t address) {
-        return left_-- > 0 ? memory_.read_value<T>(address) : std::nullopt;
+        T value;
+        return read(address, &value, sizeof(value)) ? std::optional(value) : std::nullopt;
     }
 
   private:
+    bool read(uint64_t address, void *into, size_t size);
+
+    static constexpr size_t kPage = 4096;
+    using Page = std::array<uint8_t, kPage>;
+
     const ResidentMemory &memory_;
     int left_ = 1'000'000;
+    std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;  // null where it is not in memory
 };
 
 // Whether a pair of words at `at` may be a list head: its own address 16 bytes before (as if it were an element, whose

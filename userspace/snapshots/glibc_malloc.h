@@ -6,7 +6,8 @@
 //        │ bins: free chunks, by size            each in heaps of 64 MiB, aligned to their size
 //        └ top: what is left of the heap, at its end
 //
-// The process may change it while it is read. What then cannot be followed is left out, and `complete` is false.
+// Free chunks are read off the heaps themselves, and not off the bins, which a busy process changes all the time. What
+// cannot be followed is taken to be in use, and `complete` is false.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,17 @@ namespace memtrace {
 struct Chunk {
     uint64_t address = 0;
     uint64_t bytes = 0;
+};
+constexpr uint64_t kChunkHeaderBytes = 16;  // CHUNK_HDR_SZ: what its user has lies behind
+
+struct ChunkSum {
+    uint64_t chunks = 0;
+    uint64_t bytes = 0;
+
+    void add(const Chunk &chunk) {
+        chunks++;
+        bytes += chunk.bytes;
+    }
 };
 
 // Free chunks that touch, as one: what malloc_trim(0) makes of them first.
@@ -48,15 +60,14 @@ struct GlibcArena {
     uint64_t state_bytes = 0;   // sizeof(struct malloc_state)
     uint64_t system_bytes = 0;  // had from the kernel
     Chunk top;
-    std::vector<Chunk> bins;  // free chunks, by address, but for these:
-    std::vector<Chunk> fast;  // freed, and kept as they are for the next of their size (up to 2.42)
+    ChunkSum bins;  // free chunks, but for these:
+    ChunkSum fast;  // freed, and kept as they are for the next of their size (up to 2.42)
+    uint64_t torn_bytes = 0;  // could not be followed, and is taken to be in use
     GlibcResident resident;
     std::vector<FreeArea> areas;      // by address, from a page on, without what touches top
     FreeArea free_end;                // top, and what touches it
     std::vector<AddressRange> heaps;  // where its chunks lie, by address; their ends need not be a page's
 
-    uint64_t bin_bytes() const;
-    uint64_t fast_bytes() const;
     // Index in heaps of the one that holds all of this chunk; null when none does.
     std::optional<size_t> heap_of(const Chunk &chunk) const;
     // Where the first chunk of a heap lies.
@@ -77,18 +88,23 @@ struct GlibcSnapshot {
     std::vector<GlibcArena> arenas;  // the main one first
     bool complete = true;
 
-    uint64_t trimmable_bytes() const;  // of all arenas
+    // Of all arenas:
+    uint64_t trimmable_bytes() const;
+    uint64_t torn_bytes() const;
 };
 
-// What a C library is told to be by its name, and where the process has its heap.
-struct GlibcHints {
-    bool links_are_plain = false;  // before 2.32, which hides those of fast bins
-    AddressRange heap;             // the mapping [heap]
+// Where a process keeps it.
+struct GlibcPlace {
+    uint64_t main_arena = 0;
+    uint64_t parameters = 0;       // mp_
+    size_t layout = 0;             // which of those known
+    bool links_are_plain = false;  // those of fast bins: before 2.32, which hides them
 };
 
-// `data` is the C library's writable data. Null when it is no glibc, or one that is not known.
-std::optional<GlibcSnapshot> read_glibc_malloc(const ResidentMemory &memory, std::span<const AddressRange> data,
-                                               const GlibcHints &hints);
+// `data` is the C library's writable data, and `heap_start` where the mapping [heap] begins. Null when it is no glibc,
+// or one that is not known.
+std::optional<GlibcPlace> find_glibc_malloc(const ResidentMemory &memory, std::span<const AddressRange> data,
+                                            uint64_t heap_start);
 
 // A chunk in use, or kept by a thread for the next of its size (tcache). The bytes are a copy of the beginning of what
 // its user has, as far as that is in memory: 48 at least of a larger chunk that is.
@@ -96,11 +112,13 @@ struct LiveChunk {
     Chunk chunk;
     std::span<const uint8_t> bytes;
     uint64_t resident_bytes = 0;
+    bool in_main_arena = false;
 };
 using ChunkVisitor = std::function<void(const LiveChunk &)>;
 
-// Calls `visit` with each of an arena's, by address. False when a heap could not be followed to its end.
-bool visit_live_chunks(const ResidentMemory &memory, const GlibcArena &arena, const ChunkVisitor &visit);
+// Calls `visit` with each chunk in use, by address within an arena. `heap` is the mapping [heap].
+GlibcSnapshot read_glibc_malloc(const ResidentMemory &memory, const GlibcPlace &place, const AddressRange &heap,
+                                const ChunkVisitor &visit);
 
 // Blocks that are mappings of their own, within these anonymous mappings and outside of `others` (sorted): found by
 // their headers, so those that are aligned to more than a page are missed.

@@ -2,8 +2,9 @@
 #include "snapshots/python_types.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string_view>
+
+#include "snapshots/allocator_data.h"
 
 namespace memtrace {
 
@@ -41,20 +42,11 @@ struct TypeObject {
     int64_t weakrefs_at;
     uint64_t yet_more[5];
     uint64_t base;
-    uint64_t and_more[3];
-    int64_t dict_at;
 };
 static_assert(offsetof(TypeObject, name) == 24 && offsetof(TypeObject, flags) == 168 &&
-              offsetof(TypeObject, weakrefs_at) == 208 && offsetof(TypeObject, base) == 256 &&
-              offsetof(TypeObject, dict_at) == 288);
+              offsetof(TypeObject, weakrefs_at) == 208 && offsetof(TypeObject, base) == 256);
 
 namespace {
-
-uint64_t word_at(std::span<const uint8_t> bytes, size_t offset) {
-    uint64_t word;
-    std::memcpy(&word, bytes.data() + offset, sizeof(word));
-    return word;
-}
 
 // Include/cpython/{listobject,dictobject,setobject,bytearrayobject}.h, Modules/{arraymodule,mmapmodule}.c, Python 2's
 // Include/unicodeobject.h; numpy/core/include/numpy/ndarraytypes.h.
@@ -140,7 +132,6 @@ uint32_t TypeTable::read(uint64_t address, int depth) {
             return kNone;
     }
     PythonType type;
-    type.address = address;
     type.flags = object->flags;
     // Some are used without being made ready (3.9: types.SimpleNamespace), but all have names.
     auto name = read_name(object->name);
@@ -158,7 +149,6 @@ uint32_t TypeTable::read(uint64_t address, int depth) {
     if (is_plain_class(*object, depth)) {
         type.shape = TypeShape::kInstance;
         type.basic_bytes = static_cast<uint32_t>(object->basic_bytes);
-        type.dict_at = object->dict_at > 0 ? static_cast<uint32_t>(object->dict_at) : 0;
         type.weakrefs_at = object->weakrefs_at > 0 ? static_cast<uint32_t>(object->weakrefs_at) : 0;
     }
     type.buffer_at = buffer_at(type.name, type.flags, version_);

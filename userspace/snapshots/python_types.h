@@ -20,7 +20,6 @@ namespace memtrace {
 enum class TypeShape { kOther, kList, kTuple, kDict, kSet, kCell, kInstance };
 
 struct PythonType {
-    uint64_t address = 0;
     std::string name;  // tp_name: without a module for classes made by Python code
     uint64_t flags = 0;
     uint32_t object_at = 0;  // in its block: behind what the garbage collector and the instance's __dict__ need
@@ -29,7 +28,6 @@ struct PythonType {
     TypeShape shape = TypeShape::kOther;
     // Of kInstance, an object of a class made by Python code that has no other base than object:
     uint32_t basic_bytes = 0;
-    uint32_t dict_at = 0;      // in the object: its __dict__, up to 3.10; 0: none
     uint32_t weakrefs_at = 0;  // in the object: no reference; 0: none
 
     bool is_collected() const;  // by the garbage collector, when it has a cycle

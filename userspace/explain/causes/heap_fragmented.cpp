@@ -18,10 +18,10 @@ void heap_fragmented(const Explanation &explanation, std::vector<Finding> &findi
     finding.evidence = {
         fmt::format(
             "{} free chunks of {} lie between live ones; {} areas are as large as a page, the largest {} bytes.",
-            main.bins.size() + main.fast.size(), in_mib(main.bin_bytes() + main.fast_bytes()), part.areas,
+            main.bins.chunks + main.fast.chunks, in_mib(main.bins.bytes + main.fast.bytes), part.areas,
             part.largest_bytes),
         fmt::format("{} of it are whole pages.", in_mib(part.trimmable_bytes))};
-    finding.figures = figures({{"free_chunks", main.bins.size() + main.fast.size()},
+    finding.figures = figures({{"free_chunks", main.bins.chunks + main.fast.chunks},
                                {"areas", part.areas},
                                {"whole_page_bytes", part.trimmable_bytes},
                                {"largest_bytes", part.largest_bytes}});
