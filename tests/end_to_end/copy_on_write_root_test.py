@@ -80,6 +80,9 @@ class CopyOnWriteTest(RootTest):
                 continue
             self.assertGreater(private, 30 * MIB)  # 32 bytes each
             self.assertAlmostEqual(copied(child, "readers"), private, delta=private // 20)
+            first = child["findings"][0]
+            self.assertEqual((first["cause"], first["bytes"]), ("copy_on_write", child["copy_on_write"]["bytes"]))
+            self.assertRegex(first["evidence"]["lines"][0]["line"], rf":{line_by('readers')} \(read\)$")
             # RSS does not tell: what the child has touched by itself is next to nothing.
             rows = {row["line"]: row["grown_bytes"] for row in child["lines"] if row["function"] == "read"}
             self.assertLess(rows.get(line_by("readers"), 0), MIB)

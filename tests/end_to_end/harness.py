@@ -25,6 +25,8 @@ PYTHON = "/usr/bin/python3.11"
 MIB = 1 << 20
 # "Below 0.1 % of the peak, or 128 KiB": how far smaps and statm themselves may be apart.
 SLACK = 128 << 10
+# A cause with fewer bytes is no finding.
+LEAST_FINDING = 64 << 10
 # Runs the rest of its arguments with bpf(2) answering ENOSYS, as on a kernel without CONFIG_BPF_SYSCALL.
 WITHOUT_BPF = """
 import ctypes, os, struct, sys
@@ -252,6 +254,9 @@ class RootTest(unittest.TestCase):
             self.assertEqual(sum(owner["grown_bytes"] for owner in owners), rss["grown_bytes"])
             self.assertEqual(sum(owner["returned_bytes"] for owner in owners), rss["returned_bytes"])
             self.assertEqual(sum(row["bytes"] for row in process["returns"]), rss["returned_bytes"])
+            if rss["returned_bytes"] >= LEAST_FINDING:
+                last = process["findings"][-1]
+                self.assertEqual((last["cause"], last["bytes"]), ("returned", rss["returned_bytes"]))
 
 
 def claim_version(image, minor, micro):

@@ -1,9 +1,13 @@
 # Small programs whose memory has a known cause (tests/scenarios): memtrace explain must name it first, with its bytes, and
 # what it says would help must help by as much as it says.
 #
-# What a program says in its comments: "findings", the first cause and perhaps others with their MiB, to a tenth, or from-to;
-# "remedy", what the test then has
-# done, and whose prediction that puts to the test; "pythons", versions, when not all will do; "environment".
+# What a program says in its comments:
+#   findings     the first cause, and perhaps others, with their MiB: to a tenth, or from-to
+#   remedy       what the test then has done, and the cause whose prediction that puts to the test
+#   restart      the same of a variable that the program is started with again; with the prediction's error in per
+#                cent, or "at-most"
+#   pythons      versions, when not all will do
+#   environment  what it is started with
 import os
 import re
 import sys
@@ -42,9 +46,10 @@ class Scenario:
     def __init__(self, name):
         with open(os.path.join(SCENARIOS, name + ".py")) as file:
             self.source = PRELUDE + file.read()
-        said = dict(re.findall(r"^# (findings|remedy|pythons|environment): (.*)$", self.source, re.M))
+        said = dict(re.findall(r"^# (findings|remedy|restart|pythons|environment): (.*)$", self.source, re.M))
         self.findings = [row.split() for row in said["findings"].split(",")]
         self.remedy = said.get("remedy", "").split()
+        self.restart = said.get("restart", "").split()
         self.pythons = said.get("pythons", " ".join(VERSIONS)).split()
         self.environment = dict(row.format(allocators=ALLOCATORS).split("=") for row in said.get("environment", "").split())
 
@@ -68,9 +73,8 @@ class ScenariosTest(RootTest):
         self.assertGreater(seen, 0)
 
     def check_on(self, scenario, name, interpreter):
-        target = self.start(*interpreter.command(self.write(name + ".py", scenario.source)), stdin=-1, stdout=-1,
-                            text=True, env={**os.environ, **scenario.environment})
-        self.assertEqual(target.stdout.readline(), "ready\n")
+        command = interpreter.command(self.write(name + ".py", scenario.source))
+        target = self.start_scenario(command, scenario.environment)
         found = self.explain(target.pid)
         got = [(finding["cause"], finding["bytes"] / MIB) for finding in found["findings"]]
         self.assertEqual(got[0][0], scenario.findings[0][0], got)
@@ -80,9 +84,31 @@ class ScenariosTest(RootTest):
             self.assertGreater(dict(got)[cause], float(least) * (1 if most else 0.9), got)
             # An interpreter has objects of its own too.
             self.assertLess(dict(got)[cause], float(most) if most else float(least) * 1.1 + 1, got)
+        if scenario.restart:
+            self.check_restart(scenario, interpreter, target, found, command)
         if scenario.remedy:
             self.check_remedy(scenario, interpreter, target, found)
         return 1
+
+    def start_scenario(self, command, environment):
+        target = self.start(*command, stdin=-1, stdout=-1, text=True, env={**os.environ, **environment})
+        self.assertEqual(target.stdout.readline(), "ready\n")
+        return target
+
+    def check_restart(self, scenario, interpreter, target, found, command):
+        variable, cause, limit = scenario.restart
+        remedy = next(row for finding in found["findings"] if finding["cause"] == cause
+                      for row in finding["remedies"] if row["action"].startswith(f"start it with {variable}"))
+        is_known = remedy["predicted_bytes"] is not None
+        predicted = remedy["predicted_bytes" if is_known else "at_most_bytes"]
+        other = self.start_scenario(command, {**scenario.environment, **dict([variable.split("=")])})
+        gave = resident_bytes(target.pid) - resident_bytes(other.pid)
+        error = f"{100 * (predicted - gave) / gave:+.1f} % off" if is_known else "at most"
+        print(f"{interpreter.name}, {cause}: {variable} predicted {predicted}, gave {gave} bytes: {error}", file=sys.stderr)
+        if limit == "at-most":
+            self.assertLess(gave, predicted)
+        else:
+            self.assertAlmostEqual(predicted, gave, delta=abs(gave) * float(limit) / 100)
 
     def check_remedy(self, scenario, interpreter, target, found):
         remedy, cause = scenario.remedy

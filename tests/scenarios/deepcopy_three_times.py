@@ -1,6 +1,7 @@
 # Freeing the first call's lists, mappings of their own, has raised the threshold: the third call's come from the heap,
 # and "del x" gives nothing back.
 # findings: live_objects 38.1, mmap_threshold_moved 7.6
+# restart: MALLOC_MMAP_THRESHOLD_=131072 mmap_threshold_moved 10
 # remedy: trim mmap_threshold_moved
 import copy
 

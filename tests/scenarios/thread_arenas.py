@@ -1,5 +1,6 @@
 # Each thread's blocks come from a heap of its own; most are gone.
 # findings: thread_arenas 54
+# restart: MALLOC_ARENA_MAX=2 thread_arenas at-most
 # remedy: trim thread_arenas
 import threading
 

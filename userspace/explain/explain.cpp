@@ -13,7 +13,9 @@
 #include <deque>
 #include <iterator>
 #include <map>
+#include <numeric>
 #include <thread>
+#include <utility>
 
 #include "base/failure.h"
 #include "process/frozen_process.h"
@@ -361,6 +363,11 @@ constexpr std::chrono::milliseconds kBetweenPauses{10};  // long enough for the 
 
 }  // namespace
 
+int64_t Traced::copied_bytes() const {
+    return std::accumulate(copies.begin(), copies.end(), int64_t{0},
+                           [](int64_t sum, const auto &copy) { return sum + copy.second; });
+}
+
 int64_t Explanation::layer(std::string_view owner) const {
     for (const Layer &layer : layers)
         if (layer.owner == owner)
@@ -368,7 +375,7 @@ int64_t Explanation::layer(std::string_view owner) const {
     return 0;
 }
 
-Explanation explain(int pid, const FoundPython &python, bool freeze, const FirstTouch &first_touch) {
+Explanation explain(int pid, const FoundPython &python, bool freeze, Traced traced) {
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     std::vector<MappedMemory> memory;
@@ -397,8 +404,9 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, const First
     for (const MappedMemory &part : memory)
         mappings.push_back(part.mapping);
     explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, ResidentMemory(pid));
-    if (first_touch)
-        name_lines(explanation, first_touch);
+    explanation.traced = std::move(traced);
+    if (explanation.traced.first_touch)
+        name_lines(explanation, explanation.traced.first_touch);
     explanation.findings = find_causes(explanation);
     explanation.duration_ns = static_cast<uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - started).count());

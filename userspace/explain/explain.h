@@ -36,6 +36,24 @@ struct HeapPin {
     std::string owner;  // in words: "a Python object of type dict"
 };
 
+// In words, which line touched the page of this address first; empty when that is not known.
+using FirstTouch = std::function<std::string(uint64_t address)>;
+
+struct GivenBack {
+    std::string how;  // "munmap", "brk" and so on
+    std::string line;
+    int64_t bytes = 0;
+};
+
+// What tracing knows of the process, while it was traced. Lines are in words; those with the most bytes first.
+struct Traced {
+    FirstTouch first_touch;                               // may be empty
+    std::vector<std::pair<std::string, int64_t>> copies;  // of pages that another process had too, by who wrote to them
+    std::vector<GivenBack> returns;
+
+    int64_t copied_bytes() const;
+};
+
 struct Explanation {
     int pid = 0;
     ProcessIdentity identity;
@@ -54,6 +72,7 @@ struct Explanation {
     std::vector<HeapPin> heap_pins;  // what keeps its end: some, those nearest to it last
     int64_t huge_page_bytes = 0;     // resident in transparent huge pages
     std::vector<std::pair<std::string, int64_t>> largest_files;  // mapped, with their resident bytes
+    Traced traced;
     std::vector<Finding> findings;
     std::optional<CAllocator> c_allocator;  // null: not known
     std::optional<uint64_t> frozen_ns;      // for how long it was paused; null: it was not
@@ -62,11 +81,8 @@ struct Explanation {
     int64_t layer(std::string_view owner) const;  // 0 when there is none
 };
 
-// In words, which line touched the page of this address first; empty when that is not known.
-using FirstTouch = std::function<std::string(uint64_t address)>;
-
 // With `freeze`, pauses the process while it is read. Throws Failure for one that may not be looked at, or not be
 // paused, or has gone meanwhile.
-Explanation explain(int pid, const FoundPython &python, bool freeze = false, const FirstTouch &first_touch = {});
+Explanation explain(int pid, const FoundPython &python, bool freeze = false, Traced traced = {});
 
 }  // namespace memtrace

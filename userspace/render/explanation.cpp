@@ -272,6 +272,14 @@ json render_census(const Census &census) {
             {"complete", census.complete}};
 }
 
+std::string render_prediction(const Remedy &remedy) {
+    if (remedy.predicted_bytes && *remedy.predicted_bytes > 0)
+        return fmt::format(" would give {} back", render_mib(*remedy.predicted_bytes));
+    if (remedy.at_most_bytes && *remedy.at_most_bytes > 0)
+        return fmt::format(", and gives {} back at most", render_mib(*remedy.at_most_bytes));
+    return "";
+}
+
 }  // namespace
 
 void render_findings(std::string &out, const std::vector<Finding> &findings) {
@@ -283,10 +291,7 @@ void render_findings(std::string &out, const std::vector<Finding> &findings) {
         for (const std::string &sentence : finding.evidence)
             out += fmt::format("{:>20}{}\n", "", printable(sentence));
         for (const Remedy &remedy : finding.remedies)
-            out += fmt::format("{:>20}{} {}{}\n", "", "->", printable(remedy.action),
-                               remedy.predicted_bytes && *remedy.predicted_bytes > 0
-                                   ? fmt::format(" would give {} back", render_mib(*remedy.predicted_bytes))
-                                   : "");
+            out += fmt::format("{:>20}-> {}{}\n", "", printable(remedy.action), render_prediction(remedy));
     }
 }
 
@@ -296,7 +301,8 @@ json render_findings(const std::vector<Finding> &findings) {
         json remedies = json::array();
         for (const Remedy &remedy : finding.remedies)
             remedies.push_back({{"action", remedy.action},
-                                {"predicted_bytes", remedy.predicted_bytes ? json(*remedy.predicted_bytes) : json()}});
+                                {"predicted_bytes", remedy.predicted_bytes ? json(*remedy.predicted_bytes) : json()},
+                                {"at_most_bytes", remedy.at_most_bytes ? json(*remedy.at_most_bytes) : json()}});
         rows.push_back({{"cause", finding.cause},
                         {"bytes", finding.bytes},
                         {"summary", finding.summary},

@@ -222,7 +222,7 @@ json render_process(const ReportProcess &process) {
             {"resident", process.resident ? render_resident(*process.resident) : json()},
             {"copy_on_write", process.copies ? render_copies(*process.copies) : json()},
             {"layers", process.explanation ? render_layers(process) : json()},
-            {"findings", process.explanation ? render_findings(process.explanation->findings) : json()},
+            {"findings", render_findings(process.findings)},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
             {"function_calls", process.function_calls ? render_function_calls(*process.function_calls) : json()},

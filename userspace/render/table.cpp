@@ -314,8 +314,11 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
         render_function_calls(out, *process.function_calls);
     if (process.imports)
         render_imports(out, *process.imports);
-    if (process.explanation)
-        render_findings(out, process.explanation->findings);
+    // What was returned has a table already.
+    std::vector<Finding> findings = process.findings;
+    std::erase_if(findings, [](const Finding &finding) { return finding.cause == "returned"; });
+    if (!findings.empty())
+        render_findings(out, findings);
 }
 
 }  // namespace

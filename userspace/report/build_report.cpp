@@ -148,28 +148,40 @@ ReportResident build_resident(const AccountData &data, const Session &session, i
     return resident;
 }
 
+std::string in_words(const Place &place) {
+    return place.file.empty() ? place.owner : fmt::format("{}:{} ({})", place.file, place.line, place.function);
+}
+
 std::string name_first_touch(const Session &session, uint32_t account, uint64_t address) {
     auto owner = session.owned_ranges().owner_of(account, address);
     if (!owner)
         return "";
-    Place place = place_of_page(*owner, session.codes(), session.natives());
-    return place.file.empty() ? place.owner : fmt::format("{}:{} ({})", place.file, place.line, place.function);
+    return in_words(place_of_page(*owner, session.codes(), session.natives()));
+}
+
+Traced sum_up(const ReportProcess &process) {
+    Traced traced;
+    if (process.copies)
+        for (const auto &[place, bytes] : process.copies->rows)
+            traced.copies.emplace_back(in_words(place), bytes);
+    for (const ReportReturn &row : process.returns)
+        traced.returns.push_back({row.how, in_words(row.place), row.sum.bytes});
+    return traced;
 }
 
 // Explains a process that is still there, unless so much time went to others already that the user waits.
 class LastLook {
   public:
-    std::optional<Explanation> explain(const Session &session, const mt_account &account,
-                                       const ProcessDetails &details) const {
+    std::optional<Explanation> explain(const Session &session, const mt_account &account, const ProcessDetails &details,
+                                       Traced traced) const {
         bool has_ended = account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC;
         if (has_ended || !details.python || details.python->runtime.state != MT_PYTHON_READY ||
             std::chrono::steady_clock::now() - started_ > kLongest)
             return std::nullopt;
         try {
-            FirstTouch first_touch;
             if (session.tracer().settings().owners)
-                first_touch = [&](uint64_t address) { return name_first_touch(session, account.id, address); };
-            return memtrace::explain(static_cast<int>(account.tgid), *details.python, false, first_touch);
+                traced.first_touch = [&](uint64_t address) { return name_first_touch(session, account.id, address); };
+            return memtrace::explain(static_cast<int>(account.tgid), *details.python, false, std::move(traced));
         } catch (const Failure &) {
             return std::nullopt;  // it has ended since
         }
@@ -236,7 +248,11 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.imports = build_imports(data.imports);
     if (details.collections_counted)
         process.collections = sum_collections(data, session.codes(), page_bytes);
-    process.explanation = look.explain(session, account, details);
+    // Of one that has ended, what tracing saw is all that is known.
+    Explanation traced;
+    traced.traced = sum_up(process);
+    process.explanation = look.explain(session, account, details, traced.traced);
+    process.findings = process.explanation ? process.explanation->findings : find_causes(traced);
     return process;
 }
 

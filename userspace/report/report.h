@@ -116,6 +116,7 @@ struct ReportProcess {
     std::optional<std::vector<ReportCalls>> function_calls;  // most first; null: not asked for, or not to be had
     std::optional<Collections> collections;                  // null: the interpreter has no probes for them
     std::optional<Explanation> explanation;  // as of the end; null: it had ended, or could not be looked into
+    std::vector<Finding> findings;           // without that, only those of what was traced
 };
 
 struct Report {

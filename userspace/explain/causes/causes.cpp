@@ -12,9 +12,9 @@ namespace memtrace {
 namespace {
 
 constexpr Cause *kCauses[] = {
-    arena_pinned,       arena_spare, file_cache, free_list,     gc_uncollected,       heap_fragmented,
-    heap_top_pinned,    huge_pages,  lazy_free,  live_objects,  mmap_threshold_moved, native_live,
-    peak_then_returned, pool_slack,  shared,     thread_arenas, trim_threshold,
+    arena_pinned,    arena_spare,        copy_on_write, file_cache, free_list,     gc_uncollected,
+    heap_fragmented, heap_top_pinned,    huge_pages,    lazy_free,  live_objects,  mmap_threshold_moved,
+    native_live,     peak_then_returned, pool_slack,    shared,     thread_arenas, trim_threshold,
 };
 constexpr int64_t kLeastBytes = 64 << 10;
 
@@ -24,9 +24,10 @@ std::vector<Finding> find_causes(const Explanation &explanation) {
     std::vector<Finding> findings;
     for (Cause *cause : kCauses)
         cause(explanation, findings);
-    std::erase_if(findings, [](const Finding &finding) { return finding.bytes < kLeastBytes; });
     std::stable_sort(findings.begin(), findings.end(),
                      [](const Finding &a, const Finding &b) { return a.bytes > b.bytes; });
+    returned(explanation, findings);
+    std::erase_if(findings, [](const Finding &finding) { return finding.bytes < kLeastBytes; });
     return findings;
 }
 

@@ -16,11 +16,12 @@ struct Remedy {
     std::string action;
     // Resident bytes that would go back; null where that cannot be told from here.
     std::optional<int64_t> predicted_bytes;
+    std::optional<int64_t> at_most_bytes{};  // where the former is null
 };
 
 struct Finding {
     std::string cause{};                  // its name in docs/why_not_returned.md
-    int64_t bytes = 0;                    // resident, but for peak_then_returned
+    int64_t bytes = 0;                    // resident, but for peak_then_returned and returned
     std::string summary{};                // for somebody who never heard of an arena
     std::vector<std::string> evidence{};  // sentences, with the figures and addresses
     std::string figures{};                // the same for programs: a JSON object
@@ -29,11 +30,11 @@ struct Finding {
 
 // Each adds what it finds, or nothing.
 using Cause = void(const Explanation &, std::vector<Finding> &);
-Cause arena_pinned, arena_spare, file_cache, free_list, gc_uncollected, heap_fragmented, heap_top_pinned, huge_pages,
-    lazy_free, live_objects, mmap_threshold_moved, native_live, peak_then_returned, pool_slack, shared, thread_arenas,
-    trim_threshold;
+Cause arena_pinned, arena_spare, copy_on_write, file_cache, free_list, gc_uncollected, heap_fragmented, heap_top_pinned,
+    huge_pages, lazy_free, live_objects, mmap_threshold_moved, native_live, peak_then_returned, pool_slack, returned,
+    shared, thread_arenas, trim_threshold;
 
-// All causes of at least 64 KiB, those with the most bytes first.
+// All causes of at least 64 KiB, those with the most bytes first; what was returned, last.
 std::vector<Finding> find_causes(const Explanation &explanation);
 
 // What goes back when nothing is left alive in these arenas, of which so much is resident.

@@ -18,6 +18,8 @@ void live_objects(const Explanation &explanation, std::vector<Finding> &findings
     // What waits for the garbage collector has that cause.
     if (explanation.garbage)
         finding.bytes -= std::min(finding.bytes, static_cast<int64_t>(explanation.garbage->bytes));
+    // So does what would still be another process's, had this one not written to it.
+    finding.bytes -= std::min(finding.bytes, explanation.traced.copied_bytes());
     nlohmann::ordered_json types = tell_types(finding, census.types);
     finding.summary = "The program still refers to these objects: they are in use.";
     finding.figures = figures({{"types", types}, {"small_buffer_bytes", census.small_buffers.bytes}});

@@ -35,10 +35,13 @@ void thread_arenas(const Explanation &explanation, std::vector<Finding> &finding
     finding.evidence = {fmt::format("Beside the main one there are {} heaps with {} free, {} of it in the fullest.",
                                     arenas.size(), in_mib(static_cast<uint64_t>(finding.bytes)), in_mib(free[0]))};
     finding.figures = figures({{"arenas", arenas}});
-    // All threads on the main arena and one other, as full of holes as the emptiest of these is.
+    // All threads on the main arena and one other, as full of holes as the two emptiest of these are. If threads needed
+    // all of it at the same time, shared heaps have the same holes: when they did cannot be seen from here.
+    uint64_t two = free[0] + (free.size() > 1 ? free[1] : 0);
     finding.remedies = {{"malloc_trim(0)", trimmable},
-                        {"start it with MALLOC_ARENA_MAX=2, so that threads share two heaps",
-                         finding.bytes - static_cast<int64_t>(free[0])}};
+                        {"start it with MALLOC_ARENA_MAX=2, so that threads share two heaps: it helps if they need "
+                         "their memory one after the other",
+                         std::nullopt, finding.bytes - static_cast<int64_t>(two)}};
     findings.push_back(std::move(finding));
 }
 

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pages that a fork left in common, until this process wrote to them. Only tracing sees that (--owners).
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "explain/causes/causes.h"
+#include "explain/causes/figures.h"
+#include "explain/explain.h"
+
+namespace memtrace {
+
+void copy_on_write(const Explanation &explanation, std::vector<Finding> &findings) {
+    constexpr size_t kMostLines = 3;
+    const Traced &traced = explanation.traced;
+    Finding finding{.cause = "copy_on_write", .bytes = traced.copied_bytes()};
+    if (!finding.bytes)
+        return;
+    finding.summary =
+        "After a fork the process had these pages in common with another one, and has copies of its own since it wrote "
+        "to them. To read a Python object is to write to it: its reference count changes.";
+    nlohmann::ordered_json lines = nlohmann::ordered_json::array();
+    for (size_t i = 0; i < std::min(traced.copies.size(), kMostLines); i++) {
+        const auto &[line, bytes] = traced.copies[i];
+        finding.evidence.push_back(fmt::format("{} was written to at {}.", in_mib(static_cast<uint64_t>(bytes)), line));
+        lines.push_back({{"line", line}, {"bytes", bytes}});
+    }
+    finding.figures = figures({{"lines", lines}});
+    finding.remedies = {
+        {"call gc.freeze() before the fork, so that the garbage collector leaves those objects alone", std::nullopt},
+        {"keep what children only read in few large buffers (bytes, array, mmap), and not in many objects",
+         std::nullopt}};
+    findings.push_back(std::move(finding));
+}
+
+}  // namespace memtrace
