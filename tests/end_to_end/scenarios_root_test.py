@@ -3,6 +3,7 @@
 #
 # What a program says in its comments:
 #   findings     the first cause, and perhaps others, with their MiB: to a tenth, or from-to
+#   pin          what lies at the heap's end
 #   remedy       what the test then has done, and the cause whose prediction that puts to the test
 #   restart      the same of a variable that the program is started with again; with the prediction's error in per
 #                cent, or "at-most"
@@ -46,8 +47,9 @@ class Scenario:
     def __init__(self, name):
         with open(os.path.join(SCENARIOS, name + ".py")) as file:
             self.source = PRELUDE + file.read()
-        said = dict(re.findall(r"^# (findings|remedy|restart|pythons|environment): (.*)$", self.source, re.M))
+        said = dict(re.findall(r"^# (findings|pin|remedy|restart|pythons|environment): (.*)$", self.source, re.M))
         self.findings = [row.split() for row in said["findings"].split(",")]
+        self.pin = said.get("pin")
         self.remedy = said.get("remedy", "").split()
         self.restart = said.get("restart", "").split()
         self.pythons = said.get("pythons", " ".join(VERSIONS)).split()
@@ -84,6 +86,9 @@ class ScenariosTest(RootTest):
             self.assertGreater(dict(got)[cause], float(least) * (1 if most else 0.9), got)
             # An interpreter has objects of its own too.
             self.assertLess(dict(got)[cause], float(most) if most else float(least) * 1.1 + 1, got)
+        if scenario.pin:
+            pinned, = (finding for finding in found["findings"] if finding["cause"] == "heap_top_pinned")
+            self.assertIn(scenario.pin, [pin["owner"] for pin in pinned["evidence"]["pins"]])
         if scenario.restart:
             self.check_restart(scenario, interpreter, target, found, command)
         if scenario.remedy:
