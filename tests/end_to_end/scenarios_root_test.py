@@ -78,6 +78,8 @@ class ScenariosTest(RootTest):
         command = interpreter.command(self.write(name + ".py", scenario.source))
         target = self.start_scenario(command, scenario.environment)
         found = self.explain(target.pid)
+        # Layers add up to this (harness.py).
+        self.assertAlmostEqual(found["rss_bytes"], resident_bytes(target.pid), delta=found["rss_bytes"] * 0.01)
         got = [(finding["cause"], finding["bytes"] / MIB) for finding in found["findings"]]
         self.assertEqual(got[0][0], scenario.findings[0][0], got)
         for cause, expected in scenario.findings:
