@@ -30,6 +30,7 @@
 #include "lib/collections.h"
 #include "lib/imports.h"
 #include "lib/syscalls.h"
+#include "lib/ending.h"
 #include "lib/life.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -67,6 +68,15 @@ int enter_call(struct trace_event_raw_sys_enter *event)
     mt_u64 args[3] = {};
     bpf_probe_read_kernel(args, sizeof(args), event->args);
     return mt_enter_call(event->id, args[0], args[1], args[2]);
+}
+
+/* Of the command that memtrace run has started. */
+SEC("tracepoint")
+int on_signal_change(struct trace_event_raw_sys_enter *event)
+{
+    mt_u64 args[2] = {};
+    bpf_probe_read_kernel(args, sizeof(args), event->args);
+    return mt_on_signal_change(args[1]);
 }
 
 SEC("tracepoint")

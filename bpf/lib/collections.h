@@ -6,17 +6,10 @@
 #ifndef MEMTRACE_BPF_COLLECTIONS_H
 #define MEMTRACE_BPF_COLLECTIONS_H
 
-/* Adds to `key` the code object, line table and instruction of `frame`, or that it is no Python function's, or nothing
- * when they cannot be read. */
+/* Adds to `key` the code object, line table and instruction of `frame`, or nothing when they cannot be read. */
 static __always_inline void mt_read_place(const struct mt_account *account, mt_u64 frame, struct mt_collection_key *key)
 {
     const struct mt_python *python = &account->python;
-    if (mt_is_owned_by_c(python, mt_read_user_u64(frame + python->frame_owner)))
-        frame = mt_read_user_u64(frame + python->frame_previous);
-    if (!frame) {
-        key->owner = MT_OWNER_NO_FRAME;
-        return;
-    }
     mt_u64 code = mt_frame_code(mt_read_user_u64(frame + python->frame_code));
     if (!code || mt_read_user_u64(code + python->object_type) != python->code_type)
         return;
@@ -84,7 +77,7 @@ static __always_inline int mt_on_gc_done(struct pt_regs *context)
     thread->collection_start_ns = 0;
     struct mt_collection_key key = {.account = account->id, .generation = thread->collection_generation,
                                     .owner = MT_OWNER_LINE_UNKNOWN};
-    mt_u64 frame = mt_read_frame(account);
+    mt_u64 frame = mt_read_python_frame(account);
     if (!frame && thread->state) {
         key.owner = MT_OWNER_NO_FRAME; /* as when the interpreter ends */
     } else if (frame) {

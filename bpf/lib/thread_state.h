@@ -141,18 +141,31 @@ static __always_inline mt_u64 mt_find_frame(struct mt_account *account, struct m
     return thread->state ? mt_current_frame(&account->python, s, thread->state, self, &mine) : 0;
 }
 
+/* Whether the state remembered is that of the running thread. */
+static __always_inline int mt_is_own_state(const struct mt_account *account, const struct mt_thread *thread)
+{
+    return thread->state && account->python.state == MT_PYTHON_READY &&
+           mt_read_user_u64(thread->state + account->python.thread_id) == mt_pthread_self(bpf_get_current_task_btf());
+}
+
 /* The running thread's innermost frame, for programs that may be preempted: without the scratch, so without a search. 0
  * until a memory event has found the thread's state. */
 static __noinline mt_u64 mt_read_frame(const struct mt_account *account)
 {
     mt_u32 tid = bpf_get_current_pid_tgid();
     const struct mt_thread *thread = bpf_map_lookup_elem(&threads, &tid);
-    if (!thread || !thread->state || account->python.state != MT_PYTHON_READY)
+    if (!thread || !mt_is_own_state(account, thread))
         return 0;
-    const struct mt_python *python = &account->python;
-    if (mt_read_user_u64(thread->state + python->thread_id) != mt_pthread_self(bpf_get_current_task_btf()))
-        return 0;
-    return mt_innermost_frame(python, mt_read_user_u64(thread->state + python->thread_frame));
+    return mt_innermost_frame(&account->python, mt_read_user_u64(thread->state + account->python.thread_frame));
+}
+
+/* The same, but for frames that belong to C code: a thread that runs no Python function may have one. */
+static __always_inline mt_u64 mt_read_python_frame(const struct mt_account *account)
+{
+    mt_u64 frame = mt_read_frame(account);
+    if (frame && mt_is_owned_by_c(&account->python, mt_read_user_u64(frame + account->python.frame_owner)))
+        frame = mt_read_user_u64(frame + account->python.frame_previous);
+    return frame;
 }
 
 #endif

@@ -369,9 +369,10 @@ enum mt_record_kind {
     MT_RECORD_LINE = 4,
     MT_RECORD_IMPORT = 5,
     MT_RECORD_NATIVE = 6,
-    MT_RECORD_TOUCH = 7, /* this one and those below: with --owners, in a ring buffer of their own */
-    MT_RECORD_MOVE = 8,
-    MT_RECORD_INHERIT = 9,
+    MT_RECORD_ENDING = 7, /* only mt_record: the process is stopped, at its program's end */
+    MT_RECORD_TOUCH = 8,  /* this one and those below: with --owners, in a ring buffer of their own */
+    MT_RECORD_MOVE = 9,
+    MT_RECORD_INHERIT = 10,
 };
 
 struct mt_record {

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +35,7 @@ void make_pipe(FileDescriptor &read_end, FileDescriptor &write_end) {
     if (n != 1)
         _exit(kExitFailure);  // memtrace gave up
     restore_signals();
+    prctl(PR_SET_PDEATHSIG, SIGCONT);
     execvp(argv[0], argv);
     int error = errno;
     (void)!write(exec_error, &error, sizeof(error));
@@ -81,6 +83,17 @@ void Child::release() {
         throw Failure(kExitNotExecutable, fmt::format("'{}' cannot be executed: {}", name_, strerror(error)));
     }
     gate_.reset();
+}
+
+void Child::wait_until_stopped() const {
+    siginfo_t info{};
+    for (int i = 0; i < 1000 && !info.si_pid; i++)
+        if (waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WNOHANG) != 0 || (!info.si_pid && usleep(1000)))
+            return;
+}
+
+void Child::resume() const {
+    kill(pid_, SIGCONT);
 }
 
 bool Child::has_ended(int &wait_status) {

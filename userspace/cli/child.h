@@ -13,8 +13,9 @@ namespace memtrace {
 
 class Child {
   public:
-    // Forks. The child has the signal mask and dispositions that memtrace was started with. Call before any signal is
-    // blocked or ignored by block_signals() (cli/watch.h) has effect on it: it undoes both.
+    // Forks. If it is stopped when memtrace ends, the kernel lets it go on. The child has the signal mask and
+    // dispositions that memtrace was started with. Call before any signal is blocked or ignored by block_signals()
+    // (cli/watch.h) has effect on it: it undoes both.
     explicit Child(const std::vector<std::string> &argv);
     Child(const Child &) = delete;
     Child &operator=(const Child &) = delete;
@@ -26,6 +27,9 @@ class Child {
     void release();
     // Null while it runs, else its wait status.
     bool has_ended(int &wait_status);
+    // Waits until it is stopped (SIGSTOP), for a second at most.
+    void wait_until_stopped() const;
+    void resume() const;
     pid_t pid() const {
         return pid_;
     }

@@ -99,8 +99,8 @@ void warn_of_cost(const Options &options) {
             "small functions to run 10 to 20 times slower until memtrace ends");
 }
 
-void write_report(Session &session, const Options &options, Output &output) {
-    Report report = build_report(session, options.filter);
+void write_report(Session &session, const Options &options, Output &output, LastLook look = {}) {
+    Report report = build_report(session, options.filter, look);
     bool all_functions = !options.filter.files.empty() || !options.filter.functions.empty();
     output.write(options.format == Format::kJson ? render_json(report) : render_table(report, all_functions));
 }
@@ -178,9 +178,17 @@ int run_command(const Options &options) {
     int wait_status = 0;
     int terminations = 0;
     bool ended = false;
+    LastLook look;
     WatchPlan plan;
     plan.show_status = status_wanted(options);
-    plan.is_over = [&] { return ended = child.has_ended(wait_status); };
+    plan.is_over = [&] {
+        if (auto account = session.take_ending()) {
+            child.wait_until_stopped();
+            look.take_early(session, *account);
+            child.resume();
+        }
+        return ended = child.has_ended(wait_status);
+    };
     plan.on_signal = [&](const Signal &signal) {
         // The terminal has sent it to the command too. Else it was meant for the command, which we stand for.
         if (!signal.from_terminal)
@@ -190,7 +198,9 @@ int run_command(const Options &options) {
     };
     watch(session, plan);
     session.finish();
-    write_report(session, options, output);
+    if (session.take_ending())
+        child.resume();  // it came to its end as we stopped watching
+    write_report(session, options, output, std::move(look));
     if (!ended) {
         spdlog::warn("{} still runs as process {}", options.argv[0], child.pid());
         return 128 + SIGTERM;

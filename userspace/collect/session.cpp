@@ -218,6 +218,8 @@ void Session::receive(std::span<const uint8_t> bytes) {
             good = natives_.add(bytes);
         } else if (record.kind == MT_RECORD_IMPORT) {
             good = add_import(bytes);
+        } else if (record.kind == MT_RECORD_ENDING) {
+            ending_ = record.account;
         } else if (record.kind >= MT_RECORD_TOUCH && record.kind <= MT_RECORD_INHERIT) {
             good = !tracer_.account(record.account) || owned_.add(bytes);
         } else if (auto search = searching_.find(record.account);

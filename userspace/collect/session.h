@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "collect/account_data.h"
@@ -64,6 +65,11 @@ class Session {
         return !searching_.empty();
     }
     bool all_closed() const;
+    // The account of a child of ours whose program has run to its end, once: the kernel is about to stop it, and who
+    // asks must let it go on (SIGCONT).
+    std::optional<uint32_t> take_ending() {
+        return std::exchange(ending_, std::nullopt);
+    }
     Progress progress() const;
 
     // Closes all accounts and reads the rest. Called once.
@@ -141,6 +147,7 @@ class Session {
     uint64_t malformed_records_ = 0;
     size_t source_roots_ = 0;
     int expected_ = 0;  // a child that has yet to exec
+    std::optional<uint32_t> ending_;
 };
 
 }  // namespace memtrace

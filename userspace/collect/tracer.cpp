@@ -214,6 +214,12 @@ void Tracer::expect(int pid) {
     mt_process process{MT_NO_ACCOUNT, 1};
     if (bpf_map__update_elem(programs_->maps.processes, &tgid, sizeof(tgid), &process, sizeof(process), BPF_ANY))
         fail("cannot register process {} with the BPF programs: {}", pid, strerror(errno));
+    // Without this, nothing is lost but the look at its end.
+    if (bpf_link *link =
+            bpf_program__attach_tracepoint(programs_->progs.on_signal_change, "syscalls", "sys_enter_rt_sigaction")) {
+        links_.emplace_back(link);
+        programs_->bss->mt_stop_at_end_tgid = tgid;
+    }
 }
 
 void Tracer::remember_interpreter(const mt_file_id &executable, const mt_python &python) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ledger/ledger.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <set>
 #include <tuple>
@@ -190,6 +192,10 @@ std::map<LineKey, uint64_t> sum_occurrences(const AccountData &data, const CodeT
         functions->try_emplace({at.file, at.function, at.first_line, 0}, code);
     }
     return occurrences;
+}
+
+std::string in_words(const Place &place) {
+    return place.file.empty() ? place.owner : fmt::format("{}:{} ({})", place.file, place.line, place.function);
 }
 
 std::map<Place, uint64_t> sum_entries(const AccountData &data, const CodeTable &codes) {

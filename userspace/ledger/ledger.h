@@ -83,6 +83,9 @@ struct Place {
     auto operator<=>(const Place &) const = default;
 };
 
+// "file:line (function)", or the owner's name.
+std::string in_words(const Place &place);
+
 // How often each function was entered, by its name and the line entered at: its first, or where a generator goes on.
 std::map<Place, uint64_t> sum_entries(const AccountData &data, const CodeTable &codes);
 

@@ -282,8 +282,9 @@ std::string render_prediction(const Remedy &remedy) {
 
 }  // namespace
 
-void render_findings(std::string &out, const std::vector<Finding> &findings) {
-    out += "\nWhy it is resident, and what would help\n";
+void render_findings(std::string &out, const std::vector<Finding> &findings, bool at_programs_end) {
+    out += at_programs_end ? "\nWhy memory was resident when the program had run to its end, and what would help\n"
+                           : "\nWhy it is resident, and what would help\n";
     int number = 0;
     for (const Finding &finding : findings) {
         out += fmt::format("{:>3}. {:>12}   {}: {}\n", ++number, render_mib(finding.bytes), finding.cause,

@@ -9,7 +9,8 @@
 
 namespace memtrace {
 
-void render_findings(std::string &out, const std::vector<Finding> &findings);
+// `at_programs_end`: of a process that has ended since.
+void render_findings(std::string &out, const std::vector<Finding> &findings, bool at_programs_end = false);
 nlohmann::ordered_json render_layers(const std::vector<Layer> &layers);
 nlohmann::ordered_json render_findings(const std::vector<Finding> &findings);
 

@@ -80,11 +80,10 @@ json render_places(const std::vector<std::pair<Place, int64_t>> &places, const c
     return lines;
 }
 
-// Together they are what was resident when tracing ended; the explanation was taken a little later.
-json render_layers(const ReportProcess &process) {
-    json layers = render_layers(process.explanation->layers);
-    layers.push_back(
-        {{"owner", "unexplained"}, {"resident_bytes", process.balances.total().end - process.explanation->rss_bytes}});
+// Together they are what was resident by the ledger.
+json render_layers(const TakenLook &look) {
+    json layers = render_layers(look.explanation.layers);
+    layers.push_back({{"owner", "unexplained"}, {"resident_bytes", look.rss_bytes - look.explanation.rss_bytes}});
     return layers;
 }
 
@@ -221,7 +220,9 @@ json render_process(const ReportProcess &process) {
             {"returns", render_returns(process)},
             {"resident", process.resident ? render_resident(*process.resident) : json()},
             {"copy_on_write", process.copies ? render_copies(*process.copies) : json()},
-            {"layers", process.explanation ? render_layers(process) : json()},
+            {"layers", process.look ? render_layers(*process.look) : json()},
+            {"layers_rss_bytes", process.look ? json(process.look->rss_bytes) : json()},
+            {"layers_at_programs_end", process.look && process.look->at_programs_end},
             {"findings", render_findings(process.findings)},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},

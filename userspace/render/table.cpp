@@ -318,7 +318,7 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     std::vector<Finding> findings = process.findings;
     std::erase_if(findings, [](const Finding &finding) { return finding.cause == "returned"; });
     if (!findings.empty())
-        render_findings(out, findings);
+        render_findings(out, findings, process.look && process.look->at_programs_end);
 }
 
 }  // namespace

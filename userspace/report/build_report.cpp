@@ -7,10 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <set>
-
-#include "base/failure.h"
 
 namespace memtrace {
 
@@ -148,17 +145,6 @@ ReportResident build_resident(const AccountData &data, const Session &session, i
     return resident;
 }
 
-std::string in_words(const Place &place) {
-    return place.file.empty() ? place.owner : fmt::format("{}:{} ({})", place.file, place.line, place.function);
-}
-
-std::string name_first_touch(const Session &session, uint32_t account, uint64_t address) {
-    auto owner = session.owned_ranges().owner_of(account, address);
-    if (!owner)
-        return "";
-    return in_words(place_of_page(*owner, session.codes(), session.natives()));
-}
-
 Traced sum_up(const ReportProcess &process) {
     Traced traced;
     if (process.copies)
@@ -169,30 +155,16 @@ Traced sum_up(const ReportProcess &process) {
     return traced;
 }
 
-// Explains a process that is still there, unless so much time went to others already that the user waits.
-class LastLook {
-  public:
-    std::optional<Explanation> explain(const Session &session, const mt_account &account, const ProcessDetails &details,
-                                       Traced traced) const {
-        bool has_ended = account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC;
-        if (has_ended || !details.python || details.python->runtime.state != MT_PYTHON_READY ||
-            std::chrono::steady_clock::now() - started_ > kLongest)
-            return std::nullopt;
-        try {
-            if (session.tracer().settings().owners)
-                traced.first_touch = [&](uint64_t address) { return name_first_touch(session, account.id, address); };
-            return memtrace::explain(static_cast<int>(account.tgid), *details.python, false, std::move(traced));
-        } catch (const Failure &) {
-            return std::nullopt;  // it has ended since
-        }
-    }
+// Of one that has ended, what tracing saw is all that is known.
+void explain_process(ReportProcess &process, std::optional<TakenLook> look) {
+    process.look = std::move(look);
+    Explanation unseen;
+    Explanation &explanation = process.look ? process.look->explanation : unseen;
+    explanation.traced = sum_up(process);
+    process.findings = find_causes(explanation);
+}
 
-  private:
-    static constexpr std::chrono::seconds kLongest{10};
-    std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
-};
-
-ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, const LastLook &look,
+ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, LastLook &look,
                             int64_t page_bytes) {
     const mt_account &account = data.account;
     ProcessDetails &details = session.details(account.id);
@@ -248,17 +220,13 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.imports = build_imports(data.imports);
     if (details.collections_counted)
         process.collections = sum_collections(data, session.codes(), page_bytes);
-    // Of one that has ended, what tracing saw is all that is known.
-    Explanation traced;
-    traced.traced = sum_up(process);
-    process.explanation = look.explain(session, account, details, traced.traced);
-    process.findings = process.explanation ? process.explanation->findings : find_causes(traced);
+    explain_process(process, look.take(session, account, process.balances.total().end));
     return process;
 }
 
 }  // namespace
 
-Report build_report(Session &session, const ReportFilter &filter) {
+Report build_report(Session &session, const ReportFilter &filter, LastLook &look) {
     Report report;
     report.duration_ns = static_cast<uint64_t>(session.duration().count());
     report.failures = session.tracer().failures();
@@ -277,7 +245,6 @@ Report build_report(Session &session, const ReportFilter &filter) {
         in_order.push_back(&data);
     std::stable_sort(in_order.begin(), in_order.end(),
                      [](const auto *a, const auto *b) { return a->account.opened_ns < b->account.opened_ns; });
-    LastLook look;
     for (const AccountData *data : in_order) {
         report.processes.push_back(build_process(session, *data, filter, look, getpagesize()));
         if (data->resident && data->resident->dropped)

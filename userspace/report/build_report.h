@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "collect/session.h"
+#include "report/last_look.h"
 #include "report/report.h"
 
 namespace memtrace {
@@ -16,7 +17,7 @@ struct ReportFilter {
     std::vector<std::string> files;      // glob patterns (fnmatch), against the whole path or its last part
 };
 
-// `session` is finished. Sources are read here.
-Report build_report(Session &session, const ReportFilter &filter);
+// `session` is finished. Sources are read here, and processes that are still there looked into.
+Report build_report(Session &session, const ReportFilter &filter, LastLook &look);
 
 }  // namespace memtrace

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "collect/tracer.h"
-#include "explain/explain.h"
+#include "report/last_look.h"
 #include "ledger/imports.h"
 #include "ledger/ledger.h"
 
@@ -115,8 +115,8 @@ struct ReportProcess {
     std::optional<std::vector<Import>> imports;  // null: not asked for, or the interpreter has no probes for them
     std::optional<std::vector<ReportCalls>> function_calls;  // most first; null: not asked for, or not to be had
     std::optional<Collections> collections;                  // null: the interpreter has no probes for them
-    std::optional<Explanation> explanation;  // as of the end; null: it had ended, or could not be looked into
-    std::vector<Finding> findings;           // without that, only those of what was traced
+    std::optional<TakenLook> look;  // null: it had ended otherwise, or could not be looked into
+    std::vector<Finding> findings;  // without that, only those of what was traced
 };
 
 struct Report {

@@ -116,12 +116,13 @@ uint32_t confirm_arenas(Guesses &memory, uint64_t arenas, uint32_t pool_bytes, c
 }
 
 // The array doubles from 16. Before 3.12 its length cannot be told from its neighbours, so: as far as its entries are
-// empty, or arenas whose first pool has their number.
+// empty, or arenas whose first pool has their number, and up to the last of these. Arenas that are used again may leave
+// a whole part of it empty.
 uint32_t count_arena_slots(const ResidentMemory &memory, const PymallocPlace &place) {
-    uint32_t slots = 0;
+    uint32_t slots = 0, seen = 0;
     for (uint32_t length = 16; length <= kMaxArenaSlots; length *= 2) {
-        std::vector<ArenaObject> entries(length - slots);
-        if (!memory.read(place.arenas + uint64_t{slots} * sizeof(ArenaObject), entries.data(),
+        std::vector<ArenaObject> entries(length - seen);
+        if (!memory.read(place.arenas + uint64_t{seen} * sizeof(ArenaObject), entries.data(),
                          entries.size() * sizeof(ArenaObject)))
             break;
         bool good = true, any = false;
@@ -134,15 +135,14 @@ uint32_t count_arena_slots(const ResidentMemory &memory, const PymallocPlace &pl
             good = is_arena(arena, place.pool_bytes);
             if (good && arena.next_pool > first) {
                 auto header = memory.read_value<PoolHeader>(first);
-                good = header && header->arena == slots + i;
+                good = header && header->arena == seen + i;
             }
         }
         if (!good)
             break;
-        slots = length;
-        // What follows an array that is not full is not part of it.
-        if (!any && length > 16)
-            break;
+        seen = length;
+        if (any)
+            slots = length;
     }
     return slots;
 }
