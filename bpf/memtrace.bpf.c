@@ -136,13 +136,13 @@ int on_import_done(struct pt_regs *context)
 SEC("tp_btf/page_fault_user")
 int BPF_PROG(on_page_fault_user, unsigned long address, struct pt_regs *regs, unsigned long error_code)
 {
-    return mt_on_page_fault(address, error_code);
+    return mt_on_page_fault(address, error_code, 0);
 }
 
 SEC("tp_btf/page_fault_kernel")
 int BPF_PROG(on_page_fault_kernel, unsigned long address, struct pt_regs *regs, unsigned long error_code)
 {
-    return mt_on_page_fault(address, error_code);
+    return mt_on_page_fault(address, error_code, 1);
 }
 
 SEC("tp_btf/mm_page_alloc")

@@ -172,7 +172,7 @@ struct {
     __uint(max_entries, 4 * 1024 * 1024);
 } owner_records SEC(".maps");
 
-/* With --owners: pages that were copied because another process has them too; mt_charge_key.call is none */
+/* With --owners: pages that were copied because another process has them too; mt_charge_key.call is an mt_write */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);

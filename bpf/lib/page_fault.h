@@ -4,7 +4,7 @@
 #define MEMTRACE_BPF_PAGE_FAULT_H
 
 /* From tp_btf/page_fault_user, and page_fault_kernel: read(2) into new memory faults in the kernel. */
-static __always_inline int mt_on_page_fault(mt_u64 address, mt_u64 error_code)
+static __always_inline int mt_on_page_fault(mt_u64 address, mt_u64 error_code, int in_kernel)
 {
     struct task_struct *task = bpf_get_current_task_btf();
     /* Not the kernel's own memory; and where faults are off, as in a BPF program that reads the process, nothing comes
@@ -19,7 +19,13 @@ static __always_inline int mt_on_page_fault(mt_u64 address, mt_u64 error_code)
         return 0;
     thread->fault_address = address;
     thread->fault_count = mt_fault_count(task);
-    thread->fault_copies = mt_writes_to_present(error_code) ? MT_COPY_EXPECTED : MT_COPY_NONE;
+    thread->fault_copies = MT_COPY_NONE;
+    struct mt_account *account = mt_writes_to_present(error_code) ? mt_current_account() : 0;
+    if (account) {
+        thread->fault_copies = MT_COPY_EXPECTED;
+        /* The kernel writes data; and the program, reading, might fault and so be due while it runs. */
+        thread->copy_write = in_kernel ? MT_WRITE_DATA : mt_what_lies_at(&account->python, address);
+    }
     return 0;
 }
 

@@ -254,6 +254,12 @@ struct mt_call_sum {
 };
 
 /* Of a page fault: what it does with a page that it may not write to. */
+/* What a write that made the kernel copy a page was to; mt_charge_key.call of copies. */
+enum mt_write {
+    MT_WRITE_DATA = 0,
+    MT_WRITE_HEADER = 1, /* a small Python object's: its reference count, or what the garbage collector has there */
+};
+
 enum mt_copy_state {
     MT_COPY_NONE = 0,
     MT_COPY_EXPECTED = 1, /* it writes to a page that is there */
@@ -285,7 +291,8 @@ struct mt_thread {
     mt_u8 call_maps_code;
     mt_u8 fault_copies; /* enum mt_copy_state */
     mt_u8 copy_owner;
-    mt_u8 zero[2];
+    mt_u8 copy_write; /* enum mt_write */
+    mt_u8 zero[1];
 };
 
 /* Garbage collections of one generation, triggered at one place: the innermost frame's, with MT_OWNER_STACK. */

@@ -47,8 +47,8 @@ def line_by(who):
     return next(i for i, line in enumerate(PREFORK.split("\n"), 1) if re.search(f"# by {who}\\b", line))
 
 
-def copied(process, who):
-    return sum(row["bytes"] for row in process["copy_on_write"]["lines"] if row["line"] == line_by(who))
+def copied(process, who, what="bytes"):
+    return sum(row[what] for row in process["copy_on_write"]["lines"] if row["line"] == line_by(who))
 
 
 class CopyOnWriteTest(RootTest):
@@ -67,7 +67,8 @@ class CopyOnWriteTest(RootTest):
         self.assert_conserved(report)
         for process in report["processes"]:
             copies = process["copy_on_write"]
-            self.assertEqual(copies["bytes"], sum(row["bytes"] for row in copies["lines"]))
+            for what in ("bytes", "header_bytes"):
+                self.assertEqual(copies[what], sum(row[what] for row in copies["lines"]))
             self.assertEqual(copies["bytes"], copies["pages"] * 4096)
         return report["processes"], said
 
@@ -80,6 +81,7 @@ class CopyOnWriteTest(RootTest):
                 continue
             self.assertGreater(private, 30 * MIB)  # 32 bytes each
             self.assertAlmostEqual(copied(child, "readers"), private, delta=private // 20)
+            self.assertGreater(copied(child, "readers", "header_bytes"), private * 0.95)
             first = child["findings"][0]
             self.assertEqual((first["cause"], first["bytes"]), ("copy_on_write", child["copy_on_write"]["bytes"]))
             self.assertRegex(first["evidence"]["lines"][0]["line"], rf":{line_by('readers')} \(read\)$")
@@ -94,11 +96,15 @@ class CopyOnWriteTest(RootTest):
         # One write a page of the array (8 bytes an entry), and one reference count a page of objects.
         self.assertGreater(private, 14 * MIB)
         self.assertAlmostEqual(copied(child, "the writer"), private, delta=private // 20)
+        # The array is data, and so are the headers of pools, in one of whose four pages the object lies that is freed.
+        data = copied(child, "the writer") - copied(child, "the writer", "header_bytes")
+        self.assertAlmostEqual(data, (8 + 8 * 3 / 4) * 1000 * 1000, delta=MIB)
 
     def test_a_collection_writes_to_what_it_looks_at(self):
         """gc.freeze() before the fork keeps it from doing so."""
         (_, child), ((_, private),) = self.trace("collect")
         self.assertAlmostEqual(copied(child, "the collector"), private, delta=max(private // 20, SLACK))
+        self.assertGreater(copied(child, "the collector", "header_bytes"), copied(child, "the collector") * 0.6)
         (_, frozen), _ = self.trace("collect", "freeze")
         self.assertGreater(copied(child, "the collector"), 256 << 10)
         self.assertLess(copied(frozen, "the collector"), copied(child, "the collector") // 2)

@@ -49,6 +49,7 @@ struct GivenBack {
 struct Traced {
     FirstTouch first_touch;                               // may be empty
     std::vector<std::pair<std::string, int64_t>> copies;  // of pages that another process had too, by who wrote to them
+    int64_t copied_header_bytes = 0;                      // of these: reference counts, and the collector's marks
     std::vector<GivenBack> returns;
 
     int64_t copied_bytes() const;

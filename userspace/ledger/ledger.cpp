@@ -240,13 +240,18 @@ std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &
     return places;
 }
 
-std::map<Place, int64_t> sum_copies(const AccountData &data, const CodeTable &codes, const NativeTable &natives,
+std::map<Place, CopySum> sum_copies(const AccountData &data, const CodeTable &codes, const NativeTable &natives,
                                     int64_t page_bytes) {
-    std::map<Place, int64_t> places;
-    for (const auto &[key, pages] : data.copies)
-        if (pages)
-            places[place_of(key.account, key.owner, key.stack, codes, natives)] +=
-                static_cast<int64_t>(pages) * page_bytes;
+    std::map<Place, CopySum> places;
+    for (const auto &[key, pages] : data.copies) {
+        if (!pages)
+            continue;
+        CopySum &sum = places[place_of(key.account, key.owner, key.stack, codes, natives)];
+        auto bytes = static_cast<int64_t>(pages) * page_bytes;
+        sum.bytes += bytes;
+        if (key.call == MT_WRITE_HEADER)
+            sum.header_bytes += bytes;
+    }
     return places;
 }
 

@@ -102,8 +102,14 @@ Place place_of_page(const PageOwner &owner, const CodeTable &codes, const Native
 // Of what is resident, with --owners.
 std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &codes, const NativeTable &natives);
 
-// Pages that were copied on write because another process had them too, with --owners. Bytes.
-std::map<Place, int64_t> sum_copies(const AccountData &data, const CodeTable &codes, const NativeTable &natives,
+struct CopySum {
+    int64_t bytes = 0;
+    int64_t header_bytes =
+        0;  // of these, by a write to a small Python object's reference count or the collector's marks
+};
+
+// Pages that were copied on write because another process had them too, with --owners.
+std::map<Place, CopySum> sum_copies(const AccountData &data, const CodeTable &codes, const NativeTable &natives,
                                     int64_t page_bytes);
 
 struct ReturnSum {

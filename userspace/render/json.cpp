@@ -88,7 +88,17 @@ json render_layers(const TakenLook &look) {
 }
 
 json render_copies(const ReportCopies &copies) {
-    return {{"bytes", copies.bytes}, {"pages", copies.pages}, {"lines", render_places(copies.rows, "bytes")}};
+    json lines = json::array();
+    for (const auto &[place, sum] : copies.rows) {
+        json row = render_place(place);
+        row["bytes"] = sum.bytes;
+        row["header_bytes"] = sum.header_bytes;
+        lines.push_back(std::move(row));
+    }
+    return {{"bytes", copies.all.bytes},
+            {"header_bytes", copies.all.header_bytes},
+            {"pages", copies.pages},
+            {"lines", lines}};
 }
 
 json render_resident(const ReportResident &resident) {

@@ -178,8 +178,14 @@ void render_copies(std::string &out, const ReportCopies &copies) {
     if (copies.rows.empty())
         return;
     out += fmt::format("\nCopied on write after fork: {} pages, {}, which were shared until then\n", copies.pages,
-                       render_mib(copies.bytes));
-    render_places(out, copies.rows, kMaxReturns);
+                       render_mib(copies.all.bytes));
+    std::vector<std::pair<Place, int64_t>> rows;
+    for (const auto &[place, sum] : copies.rows)
+        rows.emplace_back(place, sum.bytes);
+    render_places(out, rows, kMaxReturns);
+    out +=
+        fmt::format("{} of it by writes to the headers of Python objects: reference counts, the garbage collector.\n",
+                    render_mib(copies.all.header_bytes));
 }
 
 void render_resident(std::string &out, const ReportResident &resident) {

@@ -126,10 +126,15 @@ std::vector<std::pair<Place, int64_t>> largest_first(const std::map<Place, int64
 
 ReportCopies build_copies(const AccountData &data, const Session &session, int64_t page_bytes) {
     ReportCopies copies;
-    copies.rows = largest_first(sum_copies(data, session.codes(), session.natives(), page_bytes));
-    for (const auto &[place, bytes] : copies.rows)
-        copies.bytes += bytes;
-    copies.pages = copies.bytes / page_bytes;
+    auto sums = sum_copies(data, session.codes(), session.natives(), page_bytes);
+    copies.rows.assign(sums.begin(), sums.end());
+    std::stable_sort(copies.rows.begin(), copies.rows.end(),
+                     [](const auto &a, const auto &b) { return a.second.bytes > b.second.bytes; });
+    for (const auto &[place, sum] : copies.rows) {
+        copies.all.bytes += sum.bytes;
+        copies.all.header_bytes += sum.header_bytes;
+    }
+    copies.pages = copies.all.bytes / page_bytes;
     return copies;
 }
 
@@ -147,9 +152,11 @@ ReportResident build_resident(const AccountData &data, const Session &session, i
 
 Traced sum_up(const ReportProcess &process) {
     Traced traced;
-    if (process.copies)
-        for (const auto &[place, bytes] : process.copies->rows)
-            traced.copies.emplace_back(in_words(place), bytes);
+    if (process.copies) {
+        for (const auto &[place, sum] : process.copies->rows)
+            traced.copies.emplace_back(in_words(place), sum.bytes);
+        traced.copied_header_bytes = process.copies->all.header_bytes;
+    }
     for (const ReportReturn &row : process.returns)
         traced.returns.push_back({row.how, in_words(row.place), row.sum.bytes});
     return traced;

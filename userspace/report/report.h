@@ -62,8 +62,8 @@ struct ReportReturn {
 
 // Pages that this process had in common with its parent or children until it wrote to them.
 struct ReportCopies {
-    std::vector<std::pair<Place, int64_t>> rows;  // bytes, largest first
-    int64_t bytes = 0;
+    std::vector<std::pair<Place, CopySum>> rows;  // largest first
+    CopySum all;
     int64_t pages = 0;
 };
 

@@ -19,13 +19,17 @@ void copy_on_write(const Explanation &explanation, std::vector<Finding> &finding
     finding.summary =
         "After a fork the process had these pages in common with another one, and has copies of its own since it wrote "
         "to them. To read a Python object is to write to it: its reference count changes.";
+    finding.evidence = {fmt::format(
+        "{} of it by writes to the headers of small Python objects: their reference counts, and what the garbage "
+        "collector marks there.",
+        in_mib(static_cast<uint64_t>(traced.copied_header_bytes)))};
     nlohmann::ordered_json lines = nlohmann::ordered_json::array();
     for (size_t i = 0; i < std::min(traced.copies.size(), kMostLines); i++) {
         const auto &[line, bytes] = traced.copies[i];
         finding.evidence.push_back(fmt::format("{} was written to at {}.", in_mib(static_cast<uint64_t>(bytes)), line));
         lines.push_back({{"line", line}, {"bytes", bytes}});
     }
-    finding.figures = figures({{"lines", lines}});
+    finding.figures = figures({{"header_bytes", traced.copied_header_bytes}, {"lines", lines}});
     finding.remedies = {
         {"call gc.freeze() before the fork, so that the garbage collector leaves those objects alone", std::nullopt},
         {"keep what children only read in few large buffers (bytes, array, mmap), and not in many objects",
