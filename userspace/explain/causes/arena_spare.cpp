@@ -23,8 +23,9 @@ void arena_spare(const Explanation &explanation, std::vector<Finding> &findings)
     if (addresses.empty())
         return;
     finding.summary = "The interpreter keeps room for the small objects to come, of which nothing is in use.";
-    finding.evidence = {fmt::format("{} arenas of {} have no live block, the first at {:#x}.", addresses.size(),
-                                    in_mib(explanation.pymalloc->place.arena_bytes), addresses[0].get<uint64_t>())};
+    finding.evidence = {fmt::format("Arenas of {} without a live block: {}, the first at {:#x}.",
+                                    in_mib(explanation.pymalloc->place.arena_bytes), addresses.size(),
+                                    addresses[0].get<uint64_t>())};
     finding.figures = figures({{"arenas", addresses}});
     finding.remedies = {{"none is needed: the next small objects are made there", 0}};
     findings.push_back(std::move(finding));

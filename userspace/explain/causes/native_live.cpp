@@ -29,11 +29,11 @@ void native_live(const Explanation &explanation, std::vector<Finding> &findings)
             break;
         by_size.push_back({{"chunk_bytes", size}, {"blocks", blocks}});
         if (by_size.size() <= 3)
-            finding.evidence.push_back(fmt::format("{} blocks take {} bytes each.", blocks, size));
+            finding.evidence.push_back(fmt::format("Blocks of {} bytes: {}.", size, blocks));
     }
     if (mappings > 0)
         finding.evidence.push_back(
-            fmt::format("{} is in mappings that malloc did not make: thread stacks, mmap, or another allocator.",
+            fmt::format("Mappings that malloc did not make have {}: thread stacks, mmap, or another allocator.",
                         in_mib(static_cast<uint64_t>(mappings))));
     const auto &allocator = explanation.c_allocator;
     if (allocator && allocator->name != "glibc")
