@@ -129,7 +129,8 @@ class ReportTest(RootTest):
         secret = self.write("secret", "the secret\n" * 10)
         os.chmod(secret, 0o600)
         os.chmod(self.scratch, 0o755)
-        program = f"code = compile('x = bytearray(4 << 20)', {secret!r}, 'exec')\nexec(code)\n"
+        # What setpriv starts has to be found first.
+        program = f"import time\ntime.sleep(1)\ncode = compile('x = bytearray(4 << 20)', {secret!r}, 'exec')\nexec(code)\n"
         file = self.write("program.py", program)
         command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", PYTHON, file]
         rows = lines_of(python_process(self.run_report(*command), file), secret, "<module>")
