@@ -13,9 +13,9 @@ namespace memtrace {
 
 class Child {
   public:
-    // Forks. If it is stopped when memtrace ends, the kernel lets it go on. The child has the signal mask and
-    // dispositions that memtrace was started with. Call before any signal is blocked or ignored by block_signals()
-    // (cli/watch.h) has effect on it: it undoes both.
+    // Forks. If it is stopped when memtrace ends, the kernel lets it go on, unless it has changed its user. The child
+    // has the signal mask and dispositions that memtrace was started with. Call before any signal is blocked or ignored
+    // by block_signals() (cli/watch.h) has effect on it: it undoes both.
     explicit Child(const std::vector<std::string> &argv);
     Child(const Child &) = delete;
     Child &operator=(const Child &) = delete;
