@@ -320,7 +320,7 @@ def python_process(report, file):
     return next(p for p in report["processes"] if p["python"] and any(file in word for word in p["cmdline"]))
 
 
-def resident_bytes(pid):
+def resident_bytes(pid, figure="Rss"):
     """Exact: smaps_rollup walks the page tables."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith("Rss:"))
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(figure + ":"))

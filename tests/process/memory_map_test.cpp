@@ -31,11 +31,12 @@ TEST(MemoryMapTest, SaysWhatIsInMemory) {
 TEST(MemoryMapTest, TellsMappingsFromFigures) {
     auto all = parse_memory_map(
         "5500-7700 rw-p 00000000 fd:01 12   /tmp/Rss: 5 kB\nSize:   8 kB\nRss:       12 kB\nAnonymous:  4 kB\n"
-        "LazyFree:   0 kB\nSwap:      16 kB\nVmFlags: rd wr\nf0000-f1000 ---p 00000000 00:00 0 \nRss:   0 kB\n");
+        "Pss:       3 kB\nLazyFree:   0 kB\nSwap:      16 kB\nVmFlags: rd wr\nf0000-f1000 ---p 00000000 00:00 0 \nRss:   0 kB\n");
     ASSERT_EQ(all.size(), 2u);
     EXPECT_EQ(all[0].mapping.path, "/tmp/Rss: 5 kB");
     EXPECT_EQ(all[0].rss_bytes, 12 << 10);
     EXPECT_EQ(all[0].anonymous_bytes, 4 << 10);
+    EXPECT_EQ(all[0].pss_bytes, 3 << 10);
     EXPECT_EQ(all[0].swap_bytes, 16 << 10);
     EXPECT_EQ(all[1].mapping.start, 0xf0000u);
 }

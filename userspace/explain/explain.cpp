@@ -145,6 +145,8 @@ class Explainer {
         for (const MappedMemory &part : memory_) {
             const Mapping &mapping = part.mapping;
             explanation_.rss_bytes += part.rss_bytes;
+            explanation_.pss_bytes += part.pss_bytes;
+            explanation_.swap_bytes += part.swap_bytes;
             if (is_shared(mapping)) {
                 layers_["shared_memory"] += part.rss_bytes;
             } else if (mapping.inode) {

@@ -60,6 +60,8 @@ struct Explanation {
     ProcessIdentity identity;
     FoundPython python;
     int64_t rss_bytes = 0;
+    int64_t pss_bytes = 0;   // of it, each page divided by the processes that have it
+    int64_t swap_bytes = 0;  // beside it: swapped out
     std::optional<int64_t> peak_rss_bytes;
     std::vector<Layer> layers;
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator

@@ -25,6 +25,7 @@ void take_figure(MappedMemory &memory, std::string_view line) {
         {"Anonymous:", &MappedMemory::anonymous_bytes},
         {"LazyFree:", &MappedMemory::lazy_free_bytes},
         {"AnonHugePages:", &MappedMemory::huge_page_bytes},
+        {"Pss:", &MappedMemory::pss_bytes},
         {"Swap:", &MappedMemory::swap_bytes},
     };
     for (auto [name, member] : kFigures)

@@ -17,6 +17,7 @@ struct MappedMemory {
     int64_t anonymous_bytes = 0;  // of rss_bytes: private to processes, a file's changed pages among them
     int64_t lazy_free_bytes = 0;  // of anonymous_bytes: given up by MADV_FREE, and not yet taken
     int64_t huge_page_bytes = 0;  // of anonymous_bytes: in transparent huge pages
+    int64_t pss_bytes = 0;        // each page divided by the processes that have it
     int64_t swap_bytes = 0;
 };
 

@@ -330,6 +330,11 @@ std::string render_explanation_table(const Explanation &explanation) {
     out += fmt::format("\nRSS is {}, of which\n", render_mib(explanation.rss_bytes));
     for (const Layer &layer : explanation.layers)
         out += fmt::format("{:>14}   {}\n", render_mib(layer.resident_bytes), describe(layer.owner));
+    out +=
+        fmt::format("Each page divided by the processes that have it (PSS): {}.\n", render_mib(explanation.pss_bytes));
+    if (explanation.swap_bytes)
+        out += fmt::format("Beside it, {} are swapped out: what lies there is not looked at, and no finding has it.\n",
+                           render_mib(explanation.swap_bytes));
     render_findings(out, explanation.findings);
     render_census(out, explanation.census);
     if (explanation.pymalloc)
@@ -358,6 +363,8 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"duration_ns", explanation.duration_ns},
         {"frozen_ns", explanation.frozen_ns ? json(*explanation.frozen_ns) : json()},
         {"rss_bytes", explanation.rss_bytes},
+        {"pss_bytes", explanation.pss_bytes},
+        {"swap_bytes", explanation.swap_bytes},
         {"peak_rss_bytes", explanation.peak_rss_bytes ? json(*explanation.peak_rss_bytes) : json()},
         {"layers", render_layers(explanation.layers)},
         {"findings", render_findings(explanation.findings)},
