@@ -15,9 +15,8 @@
 
 /* struct pool_header, Objects/obmalloc.c; the same from 2.7 to 3.15. */
 #define MT_POOL_HEADER_BYTES 48
-#define MT_POOL_SIZE_CLASS 36   /* szidx */
-#define MT_POOL_LAST_OFFSET 44  /* maxnextoffset */
-#define MT_POOL_CLASSES 64      /* blocks aligned to 8 bytes; 32 where to 16, from 3.7 on */
+#define MT_POOL_SIZE_CLASS 36 /* szidx; nextoffset and maxnextoffset follow */
+#define MT_POOL_CLASSES 64    /* blocks aligned to 8 bytes; 32 where to 16, from 3.7 on */
 
 /* What lies at an address of pymalloc's: an object begins with its reference count, or with 16 bytes of the garbage
  * collector's and then that. Where there is no pool, or another allocator, it is data.
@@ -29,16 +28,17 @@ static __always_inline mt_u8 mt_what_lies_at(const struct mt_python *python, mt_
     /* Arenas of 1 MiB have pools of 16 KiB, those of 256 KiB (up to 3.9) of 4 KiB. */
     mt_u32 pool_bytes = python->arena_bytes >= 1 << 20 ? 16384 : 4096;
     mt_u32 offset = address & (pool_bytes - 1);
-    mt_u64 raw = mt_read_user_u64(address - offset + MT_POOL_SIZE_CLASS);
-    mt_u32 size_class = raw;
-    mt_u32 last_offset = 0;
-    bpf_probe_read_user(&last_offset, sizeof(last_offset), (void *)(address - offset + MT_POOL_LAST_OFFSET));
-    if (python->state != MT_PYTHON_READY || offset < MT_POOL_HEADER_BYTES || size_class >= MT_POOL_CLASSES)
+    struct {
+        mt_u32 size_class, next_offset, last_offset;
+    } pool;
+    if (python->state != MT_PYTHON_READY || offset < MT_POOL_HEADER_BYTES ||
+        bpf_probe_read_user(&pool, sizeof(pool), (void *)(address - offset + MT_POOL_SIZE_CLASS)) ||
+        pool.size_class >= MT_POOL_CLASSES)
         return MT_WRITE_DATA;
-    mt_u32 block_bytes = (size_class + 1) * 16;
-    if (last_offset != pool_bytes - block_bytes)
+    mt_u32 block_bytes = (pool.size_class + 1) * 16;
+    if (pool.last_offset != pool_bytes - block_bytes)
         block_bytes /= 2;
-    if (last_offset != pool_bytes - block_bytes)
+    if (pool.last_offset != pool_bytes - block_bytes)
         return MT_WRITE_DATA;
     return (offset - MT_POOL_HEADER_BYTES) % block_bytes < 24 ? MT_WRITE_HEADER : MT_WRITE_DATA;
 }

@@ -35,8 +35,8 @@ class CachedMemory : public RemoteMemory {
 
 // Calls `visit` with each reference of the object at `address`, as often as it has it (some are no addresses of
 // objects), and adds to `blocks` those that are freed with it. False when its type's references are not known, or it
-// changed meanwhile; and once more than
-// `left` references were read, which the target may have made endless: then that is 0.
+// changed meanwhile; and once more than `left` references were read, which the target may have made endless: then that
+// is 0.
 bool read_references(const RemoteMemory &memory, const PythonVersion &version, const PythonType &type, uint64_t address,
                      const std::function<void(uint64_t)> &visit, std::vector<uint64_t> &blocks, uint64_t &left);
 

@@ -20,7 +20,6 @@ constexpr uint64_t kAfterBins = 2088;    // from bins to the end of struct mallo
 constexpr size_t kFastBins = 10;         // NFASTBINS
 constexpr uint64_t kFastBinsAt = 16;     // fastbinsY, in struct malloc_state
 constexpr uint64_t kHeapMax = 64 << 20;  // HEAP_MAX_SIZE: 2 * DEFAULT_MMAP_THRESHOLD_MAX
-constexpr uint64_t kSizeFlags = 7;
 constexpr size_t kMaxArenas = 4096;
 constexpr size_t kMaxHeaps = 1024;            // of an arena
 constexpr uint64_t kMaxFastChunks = 8 << 20;  // of an arena: 64 MiB of ours
@@ -312,7 +311,6 @@ uint64_t GlibcArena::first_chunk(const AddressRange &heap) const {
 
 std::vector<Chunk> find_mapped_chunks(const ResidentMemory &memory, std::span<const AddressRange> mappings,
                                       std::span<const AddressRange> others) {
-    constexpr uint64_t kIsMapped = 2;
     constexpr size_t kMaxChunksFound = 1 << 16;  // vm.max_map_count, and DEFAULT_MMAP_MAX
     int left = 200'000;                          // pages that are looked at, of what is neither
     auto page = static_cast<uint64_t>(getpagesize());
@@ -327,12 +325,12 @@ std::vector<Chunk> find_mapped_chunks(const ResidentMemory &memory, std::span<co
                 continue;
             }
             left--;
-            std::array<uint64_t, 2> header{};
+            auto header = memory.read_value<ChunkHeader>(at);
             uint64_t size = 0;
-            if (memory.read(at, header.data(), sizeof(header)) && !header[0] && (header[1] & kSizeFlags) == kIsMapped)
-                size = header[1] & ~kSizeFlags;
+            if (header && !header->previous_bytes && header->size == (header->bytes() | ChunkHeader::kIsMapped))
+                size = header->bytes();
             // In 2.43 the size is without the header.
-            uint64_t whole = size % page == page - 16 ? size + 16 : size;
+            uint64_t whole = size % page == page - kChunkHeaderBytes ? size + kChunkHeaderBytes : size;
             if (whole && whole % page == 0 && whole <= mapping.end - at) {
                 chunks.push_back({at, whole});
                 at += whole;
