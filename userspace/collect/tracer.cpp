@@ -4,15 +4,11 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fmt/core.h>
-#include <spdlog/spdlog.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 
 #include "base/failure.h"
@@ -22,19 +18,6 @@
 namespace memtrace {
 
 namespace {
-
-struct TracedCall {
-    mt_call call;
-    const char *name;
-    uint32_t number;
-};
-constexpr TracedCall kCalls[] = {
-    {MT_CALL_BRK, "brk", SYS_brk},
-    {MT_CALL_MMAP, "mmap", SYS_mmap},
-    {MT_CALL_MUNMAP, "munmap", SYS_munmap},
-    {MT_CALL_MREMAP, "mremap", SYS_mremap},
-    {MT_CALL_MADVISE, "madvise", SYS_madvise},
-};
 
 struct FailureName {
     const char *name;
@@ -46,18 +29,6 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
     {"no_scratch", true},    {"lines_full", true},        {"frame_register", false}, {"collections_full", true},
     {"native_full", false},  {"owners_full", false},      {"copies_full", false},
 };
-
-int log_libbpf(libbpf_print_level level, const char *format, va_list arguments) {
-    va_list again;
-    va_copy(again, arguments);
-    std::string text(static_cast<size_t>(std::max(0, vsnprintf(nullptr, 0, format, again))), '\0');
-    va_end(again);
-    vsnprintf(text.data(), text.size() + 1, format, arguments);
-    while (text.ends_with('\n'))
-        text.pop_back();
-    spdlog::log(level == LIBBPF_DEBUG ? spdlog::level::trace : spdlog::level::debug, "{}", text);
-    return 0;
-}
 
 // All rows of a hash map. Rows that are added meanwhile may or may not be among them.
 template <typename Key, typename Value>
@@ -85,37 +56,7 @@ std::vector<std::pair<Key, Value>> read_hash(const bpf_map *map) {
 
 }  // namespace
 
-Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
-    libbpf_set_print(log_libbpf);
-    programs_.reset(memtrace_bpf__open());
-    if (!programs_)
-        fail("cannot open the BPF programs: {}", strerror(errno));
-    auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
-    programs_->rodata->mt_cpus = cpus;
-    // compute_batch_value(), Linux 6.18.
-    programs_->rodata->mt_counter_batch = std::max(32, 2 * static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
-    programs_->rodata->mt_page_shift = static_cast<uint32_t>(__builtin_ctzl(static_cast<unsigned long>(getpagesize())));
-    programs_->rodata->mt_follow_children = settings.follow_children;
-    bool classic = settings.source == RssSource::kClassic, by_lines = settings.engine == Engine::kLine;
-    programs_->rodata->mt_classic = classic;
-    programs_->rodata->mt_line_engine = by_lines;
-    for (const TracedCall &traced : kCalls)
-        programs_->rodata->mt_call_numbers[traced.call] = traced.number;
-    bpf_map__set_max_entries(programs_->maps.cpu_shares, MT_SLOTS * cpus);
-    bpf_program__set_autoload(programs_->progs.on_rss_stat, !classic);
-    bpf_program__set_autoload(programs_->progs.on_classic_rss_stat, classic);
-    bpf_program__set_autoload(programs_->progs.on_line, by_lines && !settings.empty_line_probe);
-    bpf_program__set_autoload(programs_->progs.on_line_empty, by_lines && settings.empty_line_probe);
-    bpf_map__set_autocreate(programs_->maps.lines, by_lines || settings.function_calls);
-    bpf_program__set_autoload(programs_->progs.on_function_entry, settings.function_calls);
-    if (!by_lines)
-        for (bpf_map *map : {programs_->maps.line_threads, programs_->maps.line_sites})
-            bpf_map__set_autocreate(map, false);
-    set_up_owners(cpus);
-    if (memtrace_bpf__load(programs_.get()))
-        fail("the kernel ({}) refused the BPF programs: {}; --verbose shows its reasons", kernel_release(),
-             strerror(errno));
-
+Tracer::Tracer(const TracerSettings &settings) : settings_(settings), programs_(load_programs(settings)) {
     accounts_bytes_ = MT_SLOTS * sizeof(mt_account);
     void *shared =
         mmap(nullptr, accounts_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(programs_->maps.accounts), 0);
@@ -126,7 +67,7 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     for (uint32_t id = 0; id < MT_SLOTS; id++)
         bpf_map_update_elem(bpf_map__fd(programs_->maps.free_accounts), nullptr, &id, BPF_ANY);
 
-    for (uint32_t site = 0; by_lines && site < MT_SITES; site++) {
+    for (uint32_t site = 0; settings.engine == Engine::kLine && site < MT_SITES; site++) {
         mt_line_site row{};
         row.state = site ? MT_SITE_LEARNING : MT_SITE_READ_ALWAYS;
         row.candidates = ~0u;
@@ -136,7 +77,7 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
     open_rings();
     if (memtrace_bpf__attach(programs_.get()))
         fail("cannot attach the BPF programs: {}", strerror(errno));
-    for (const TracedCall &traced : kCalls) {
+    for (const TracedCall &traced : kTracedCalls) {
         for (bool leave : {false, true}) {
             std::string name = fmt::format("sys_{}_{}", leave ? "exit" : "enter", traced.name);
             bpf_program *program = leave ? programs_->progs.leave_call : programs_->progs.enter_call;
@@ -146,18 +87,6 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings) {
             links_.emplace_back(link);
         }
     }
-}
-
-void Tracer::set_up_owners(uint32_t cpus) {
-    bool wanted = settings_.owners;
-    programs_->rodata->mt_owners = wanted;
-    for (bpf_program *program :
-         {programs_->progs.on_page_fault_user, programs_->progs.on_page_fault_kernel, programs_->progs.on_page_alloc})
-        bpf_program__set_autoload(program, wanted);
-    bpf_map__set_max_entries(programs_->maps.copies, wanted ? 16384 : 1);
-    bpf_map__set_max_entries(programs_->maps.owner_runs, wanted ? MT_SLOTS * cpus : 1);
-    if (!wanted)
-        bpf_map__set_max_entries(programs_->maps.owner_records, static_cast<uint32_t>(getpagesize()));
 }
 
 void Tracer::open_rings() {
@@ -174,10 +103,6 @@ void Tracer::open_rings() {
 Tracer::~Tracer() {
     if (accounts_)
         munmap(accounts_, accounts_bytes_);
-}
-
-void Tracer::Destroy::operator()(memtrace_bpf *programs) const {
-    memtrace_bpf__destroy(programs);
 }
 
 void Tracer::Destroy::operator()(ring_buffer *ring) const {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The BPF programs, loaded and attached, and their maps as values. The only place that talks to the kernel's side.
+// The BPF programs, attached, and their maps as values. The only place that talks to the kernel's side.
 //
 //      follow(pid) / expect(pid)            accounts(), read_charges(), read_calls()
 //            │                                          ▲
@@ -20,10 +20,9 @@
 #include <vector>
 
 #include "collect/account_data.h"
-#include "collect/kernel.h"
+#include "collect/programs.h"
 #include "memtrace/wire.h"
 
-struct memtrace_bpf;
 struct ring_buffer;
 struct bpf_link;
 
@@ -33,22 +32,6 @@ struct ProgramCost {
     std::string name;
     uint64_t runs = 0;
     uint64_t run_ns = 0;
-};
-
-// How the line of a frame is found.
-enum class Engine {
-    kStack,  // from the frame itself, when memory changes
-    kLine,   // from CPython's python:line probe, which every line pays for
-};
-
-struct TracerSettings {
-    RssSource source = RssSource::kBtf;
-    Engine engine = Engine::kStack;
-    bool follow_children = true;
-    bool imports = false;           // attach to the probes of imports
-    bool function_calls = false;    // attach to the probe of calls
-    bool owners = false;            // tell who made each page resident
-    bool empty_line_probe = false;  // attach an empty program to python:line, for measuring; with kLine only
 };
 
 // CPython's own probes that a BPF program is attached to.
@@ -114,11 +97,9 @@ class Tracer {
 
   private:
     void run_iterator();
-    void set_up_owners(uint32_t cpus);
     void open_rings();
 
     struct Destroy {
-        void operator()(memtrace_bpf *programs) const;
         void operator()(ring_buffer *ring) const;
         void operator()(bpf_link *link) const;
     };
@@ -130,7 +111,7 @@ class Tracer {
     };
 
     TracerSettings settings_;
-    std::unique_ptr<memtrace_bpf, Destroy> programs_;
+    Programs programs_;
     std::unique_ptr<ring_buffer, Destroy> ring_;
     mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
     size_t accounts_bytes_ = 0;
