@@ -11,6 +11,7 @@
 
 #include "memtrace/wire.h"
 
+#include "lib/task.h"
 #include "lib/arch.h"
 #include "lib/maps.h"
 #include "lib/rss.h"
@@ -25,6 +26,7 @@
 #include "lib/walk.h"
 #include "lib/native.h"
 #include "lib/copies.h"
+#include "lib/own_counts.h"
 #include "lib/resident.h"
 #include "lib/page_fault.h"
 #include "lib/collections.h"
@@ -39,6 +41,13 @@ SEC("tp_btf/rss_stat")
 int BPF_PROG(on_rss_stat, struct mm_struct *mm, int member)
 {
     mt_on_rss_change(mm, member);
+    return 0;
+}
+
+SEC("tp_btf/rss_stat")
+int BPF_PROG(on_counted_rss_stat, struct mm_struct *mm, int member, long count)
+{
+    mt_on_counted_rss(mm, member, count);
     return 0;
 }
 
@@ -132,7 +141,6 @@ int on_import_done(struct pt_regs *context)
     return mt_on_import(context, 0);
 }
 
-/* With --owners. */
 SEC("tp_btf/page_fault_user")
 int BPF_PROG(on_page_fault_user, unsigned long address, struct pt_regs *regs, unsigned long error_code)
 {
@@ -145,6 +153,14 @@ int BPF_PROG(on_page_fault_kernel, unsigned long address, struct pt_regs *regs, 
     return mt_on_page_fault(address, error_code, 1);
 }
 
+/* Where there are no such tracepoints: the software event PAGE_FAULTS, each time. It does not say what the fault was for. */
+SEC("perf_event")
+int on_page_fault_event(struct bpf_perf_event_data *event)
+{
+    return mt_on_page_fault(event->addr, 0, 0);
+}
+
+/* With --owners. */
 SEC("tp_btf/mm_page_alloc")
 int BPF_PROG(on_page_alloc, void *page, unsigned int order, mt_u32 flags)
 {

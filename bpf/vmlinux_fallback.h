@@ -90,10 +90,18 @@ struct bpf_array {
 };
 
 struct pt_regs {
-    unsigned long ip, sp;
+#if defined(__TARGET_ARCH_x86)
+    unsigned long ip, sp, orig_ax;
+#else
+    __s32 syscallno;
+#endif
 };
 struct user_pt_regs {
     __u64 sp, pc;
+};
+
+struct bpf_perf_event_data {
+    __u64 addr;
 };
 
 struct trace_entry {

@@ -31,6 +31,8 @@ __noinline mt_u32 mt_open_account(mt_u64 mm, mt_u32 tgid, mt_u32 opened_by, mt_u
     account->peak_rss = 0;
     account->sequence = 0;
     account->calling = 0;
+    account->own_changes = 0;
+    account->own_changes_looked_at = 0;
     account->native_names = 0;
     account->has_run_python = opened_by != MT_OPENED_BY_EXEC;
     account->interpreter = 0;
@@ -54,9 +56,11 @@ __noinline mt_u32 mt_open_account(mt_u64 mm, mt_u32 tgid, mt_u32 opened_by, mt_u
 
     struct mt_charge_key key = {.account = id,
                                 .owner = opened_by == MT_OPENED_BY_FORK ? MT_OWNER_FORK : MT_OWNER_EXEC};
+#pragma clang loop unroll(full)
     for (mt_u32 member = 0; member < MT_MEMBERS; member++) {
         mt_s64 pages = mt_read_counter(account, mm, member, 1);
         account->end[member] = 0;
+        account->own[member] = 0;
         account->start[member] = 0;
         if (opened_by == MT_OPENED_BY_ATTACH) {
             account->start[member] = pages;
@@ -82,9 +86,10 @@ __noinline int mt_close_account(mt_u32 id, mt_u32 closed_by, mt_u32 pending_memb
     if (mt_owners)
         mt_send_runs(id);
     mt_u64 mm = account->mm;
+#pragma clang loop unroll(full)
     for (mt_u32 member = 0; member < MT_MEMBERS; member++) {
         mt_s64 pages = mt_read_counter(account, mm, member, 0);
-        account->end[mt_member_index(member)] = pages - (member == pending_member ? pending : 0);
+        account->end[member] = pages + account->own[member] - (member == pending_member ? pending : 0);
     }
     account->closed_ns = bpf_ktime_get_ns();
     account->closed_by = closed_by;

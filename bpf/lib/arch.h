@@ -5,11 +5,10 @@
 
 #if defined(__TARGET_ARCH_x86)
 
-/* pthread_self() of the running thread: glibc keeps struct pthread at the thread pointer. `task` is from
- * bpf_get_current_task_btf() (Linux 5.11), so that it is read directly. */
+/* pthread_self() of the running thread: glibc keeps struct pthread at the thread pointer. */
 static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
 {
-    return task->thread.fsbase;
+    return mt_of_task(task, thread.fsbase);
 }
 
 static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
@@ -20,6 +19,12 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
 static __always_inline mt_u64 mt_user_instruction_pointer(struct pt_regs *regs)
 {
     return BPF_CORE_READ(regs, ip);
+}
+
+/* Of the system call that the thread is in; -1 in a page fault of the program's own. */
+static __always_inline mt_s64 mt_system_call_number(struct pt_regs *regs)
+{
+    return (mt_s64)BPF_CORE_READ(regs, orig_ax);
 }
 
 /* Whether a page fault is a write to a page that is there: X86_PF_PROT and X86_PF_WRITE (asm/trap_pf.h). */
@@ -42,7 +47,7 @@ static __always_inline int mt_writes_to_present(mt_u64 error_code)
 /* struct pthread ends where the thread pointer points. Its size is glibc's: 0x740 in 2.36 (Debian 12). */
 static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
 {
-    return task->thread.uw.tp_value - 0x740;
+    return mt_of_task(task, thread.uw.tp_value) - 0x740;
 }
 
 static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
@@ -53,6 +58,11 @@ static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
 static __always_inline mt_u64 mt_user_instruction_pointer(struct pt_regs *regs)
 {
     return BPF_CORE_READ((struct user_pt_regs *)regs, pc);
+}
+
+static __always_inline mt_s64 mt_system_call_number(struct pt_regs *regs)
+{
+    return BPF_CORE_READ(regs, syscallno);
 }
 
 /* The same, of ESR_EL1: a permission fault, at any level, of a write (asm/esr.h). */

@@ -6,8 +6,7 @@
 static __always_inline void mt_charge_pages(struct mt_account *account, const struct mt_charge_key *key, mt_u32 member,
                                             mt_s64 pages)
 {
-    const struct mt_charge zero = {};
-    struct mt_charge *charge = mt_find_or_make(&charges, key, &zero);
+    struct mt_charge *charge = mt_find_or_make(&charges, key, &mt_new_charge);
     if (!charge) {
         mt_count_failure(MT_FAIL_CHARGES_FULL);
         return;

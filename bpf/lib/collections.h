@@ -44,7 +44,7 @@ static __always_inline void mt_announce_code(const struct mt_account *account, m
 static __always_inline int mt_on_gc_start(struct pt_regs *context)
 {
     struct mt_account *account = mt_current_account();
-    struct mt_thread *thread = account ? mt_this_thread(bpf_get_current_pid_tgid()) : 0;
+    struct mt_thread *thread = account ? mt_thread_row(bpf_get_current_pid_tgid()) : 0;
     if (!thread)
         return 0;
     long generation = 0;
@@ -84,8 +84,7 @@ static __always_inline int mt_on_gc_done(struct pt_regs *context)
         mt_read_place(account, frame, &key);
         mt_announce_code(account, key.code, key.linetable);
     }
-    const struct mt_collection_sum zero = {};
-    struct mt_collection_sum *sum = mt_find_or_make(&collections, &key, &zero);
+    struct mt_collection_sum *sum = mt_find_or_make(&collections, &key, &mt_new_collection_sum);
     if (!sum) {
         mt_count_failure(MT_FAIL_COLLECTIONS_FULL);
         return 0;

@@ -71,10 +71,11 @@ static __always_inline int mt_on_page_alloc(mt_u32 order, mt_u32 flags)
     return 0;
 }
 
-/* The running thread's resident set grows: in a fault that was counted, it was none of a shared anonymous page. */
+/* The fault that the thread was last seen to begin has made the resident set grow: if it was counted, it was none of a
+ * shared anonymous page. */
 static __always_inline void mt_uncount_copy(mt_u32 account_id, struct mt_thread *thread)
 {
-    if (thread->fault_copies == MT_COPY_NONE || !mt_is_in_fault(thread))
+    if (thread->fault_copies == MT_COPY_NONE)
         return;
     struct mt_charge_key key = {.stack = thread->copy_stack, .account = account_id, .owner = thread->copy_owner,
                                 .call = thread->copy_write};

@@ -79,6 +79,12 @@ static __always_inline int mt_on_exec(struct task_struct *task, mt_u32 old_tid)
     if (!bpf_probe_read_user(account->args, length, (void *)from))
         account->args_length = length;
     mt_recognize_interpreter(account, mm);
+    struct mt_thread *thread = mt_has_own_counts() ? mt_thread_row(tid) : 0;
+    if (thread) {
+        thread->account = id;
+        thread->place_owner = MT_OWNER_EXEC;
+        mt_settle(id, tid);
+    }
     if (mt_owners)
         mt_own_exec(id, mm);
     struct mt_record record = {.kind = MT_RECORD_LOOK, .account = id};
@@ -102,7 +108,7 @@ static __always_inline int mt_on_exit(struct task_struct *task)
     return 0;
 }
 
-/* Carries out mt_command for one task that the iterator passes. */
+/* Carries out mt_command for one thread that the iterator passes. */
 static __always_inline int mt_on_task(struct task_struct *task)
 {
     mt_u32 tgid = BPF_CORE_READ(task, tgid);
@@ -114,9 +120,23 @@ static __always_inline int mt_on_task(struct task_struct *task)
         struct mt_process opened = {.account = mt_open_account(mm, tgid, MT_OPENED_BY_ATTACH, MT_NO_ACCOUNT)};
         if (opened.account != MT_NO_ACCOUNT)
             bpf_map_update_elem(&processes, &tgid, &opened, BPF_ANY);
+        process = bpf_map_lookup_elem(&processes, &tgid);
     }
-    if (mt_command == MT_COMMAND_CLOSE_ALL && process && !process->borrowed)
-        mt_close_account(process->account, MT_CLOSED_BY_DETACH, MT_MEMBERS, 0);
+    if (!process || process->borrowed)
+        return 0;
+    struct mt_account *account = mt_find_account(process->account);
+    if (!account)
+        return 0;
+    if (mt_has_own_counts()) {
+        if (mt_command == MT_COMMAND_OPEN && tgid == mt_command_tgid)
+            mt_open_own_counts(account, task);
+        if (mt_command == MT_COMMAND_LOOK)
+            mt_close_own_counts(account, task);
+    }
+    /* Own counters that were changed since they were looked at: userspace will look again. */
+    if (mt_command == MT_COMMAND_CLOSE || (mt_command == MT_COMMAND_CLOSE_LOOKED_AT &&
+                                           account->own_changes == account->own_changes_looked_at))
+        mt_close_account(account->id, MT_CLOSED_BY_DETACH, MT_MEMBERS, 0);
     return 0;
 }
 

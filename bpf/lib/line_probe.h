@@ -79,9 +79,9 @@ static __always_inline int mt_on_line(struct pt_regs *context)
 {
     struct __bpf_usdt_spec *spec = mt_probe_spec(context);
     struct mt_line_thread *thread =
-        bpf_task_storage_get(&line_threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        bpf_task_storage_get(&line_threads, mt_current_task(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!spec || !thread) {
-        mt_count_failure(MT_FAIL_THREADS_FULL);
+        mt_count_failure(MT_FAIL_LINE_THREADS_FULL);
         return 0;
     }
     mt_u64 hit = thread->hits++;
@@ -118,7 +118,7 @@ static __always_inline mt_u32 mt_line_of_frame(mt_u64 frame)
 {
     if (!mt_line_engine)
         return 0;
-    struct mt_line_thread *thread = bpf_task_storage_get(&line_threads, bpf_get_current_task_btf(), 0, 0);
+    struct mt_line_thread *thread = bpf_task_storage_get(&line_threads, mt_current_task(), 0, 0);
     if (!thread)
         return 0;
     struct mt_line_frame *entry = &thread->frames[mt_frame_slot(frame)];

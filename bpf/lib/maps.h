@@ -187,10 +187,12 @@ struct {
     __type(value, mt_u64);
 } failures SEC(".maps");
 
-/* What does not fit on a BPF program's 512 bytes of stack. Tracepoints run with preemption off and our programs do
- * not nest, so a CPU's copy has one user at a time. */
+/* What does not fit on a BPF program's 512 bytes of stack. A CPU's copy has one user at a time, which takes it for as long
+ * (mt_find_place): from Linux 7.0 on tracepoints' programs can be preempted. */
 #define MT_WINDOW 512
 struct mt_scratch {
+    mt_u64 taken; /* 1: by a program that runs, or was preempted */
+    mt_u32 lines_met; /* on this CPU: lib/probed_lines.h */
     mt_u64 cpu_offset; /* of this CPU's per-CPU variables: lib/rss.h */
     mt_u64 searched_interpreter; /* where the search for a thread state is */
     mt_u64 searched_state;
@@ -219,6 +221,12 @@ static __always_inline void mt_count_failure(mt_u32 kind)
         *count += 1;
 }
 
+/* New rows. Not on the stack: it has 512 bytes, for all functions that call each other. */
+static const struct mt_thread mt_new_thread = {};
+static const struct mt_charge mt_new_charge = {};
+static const struct mt_call_sum mt_new_call_sum = {};
+static const struct mt_collection_sum mt_new_collection_sum = {};
+
 /* The row of `key`, which is made of `zero` when there is none; null when the map is full. */
 static __always_inline void *mt_find_or_make(void *map, const void *key, const void *zero)
 {
@@ -238,11 +246,36 @@ static __always_inline struct mt_scratch *mt_get_scratch(void)
     return s;
 }
 
-/* A member as an array index, in a form in which the compiler cannot hide the bound from the verifier. */
+/* The value, of which the compiler then knows nothing. It can move no check of it to 32 bits or to another register, where
+ * verifiers before Linux 6.11 lose sight of the bound: to be used on what is checked next, as 64 bits. */
+static __always_inline mt_u64 mt_opaque(mt_u64 value)
+{
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
+/* The same, for one user; null when it is in use by a program that this one has preempted (counted). */
+static __always_inline struct mt_scratch *mt_take_scratch(void)
+{
+    struct mt_scratch *s = mt_get_scratch();
+    if (!s)
+        return 0;
+#ifdef MT_BEFORE_5_12
+    mt_u64 taken = s->taken;
+    s->taken = 1;
+#else
+    mt_u64 taken = __sync_lock_test_and_set(&s->taken, 1);
+#endif
+    if (!taken)
+        return s;
+    mt_count_failure(MT_FAIL_PREEMPTED);
+    return 0;
+}
+
+/* A member as an array index. */
 static __always_inline mt_u64 mt_member_index(mt_u64 member)
 {
-    asm volatile("" : "+r"(member));
-    return member & (MT_MEMBERS - 1);
+    return mt_opaque(member) & (MT_MEMBERS - 1);
 }
 
 static __always_inline mt_u32 mt_slot(mt_u32 account_id)
@@ -256,6 +289,15 @@ static __always_inline struct mt_account *mt_find_account(mt_u32 id)
     mt_u32 slot = mt_slot(id);
     struct mt_account *account = bpf_map_lookup_elem(&accounts, &slot);
     return account && account->id == id && account->state == MT_ACCOUNT_OPEN ? account : 0;
+}
+
+/* A thread's row, made when it is new. */
+static __always_inline struct mt_thread *mt_thread_row(mt_u32 tid)
+{
+    struct mt_thread *thread = mt_find_or_make(&threads, &tid, &mt_new_thread);
+    if (!thread)
+        mt_count_failure(MT_FAIL_THREADS_FULL);
+    return thread;
 }
 
 /* The running process's account; null when it is not followed. */

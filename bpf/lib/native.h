@@ -53,10 +53,9 @@ __noinline int mt_name_native(mt_u32 account_id, mt_u64 pages)
 {
     struct mt_account *account = mt_find_account(account_id);
     struct mt_scratch *s = mt_get_scratch();
-    if (!account || !s || !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-        return 0; /* the helper is Linux 5.15's */
-    struct task_struct *task = bpf_get_current_task_btf();
-    struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+    struct pt_regs *regs = mt_user_registers();
+    if (!account || !s || !regs)
+        return 0;
     struct mt_native_key key = {.instruction = mt_user_instruction_pointer(regs),
                                 .stack_pointer = mt_user_stack_pointer(regs),
                                 .account = account_id};
@@ -94,17 +93,19 @@ __noinline int mt_name_native(mt_u32 account_id, mt_u64 pages)
 static __always_inline mt_u32 mt_find_place(struct mt_account *account, struct mt_thread *thread, mt_u32 tid,
                                             mt_u64 pages, mt_u64 *stack)
 {
-    mt_u32 owner = mt_find_stack(account, thread, tid);
     *stack = 0;
+    struct mt_scratch *s = mt_take_scratch();
+    if (!s)
+        return MT_OWNER_LINE_UNKNOWN;
+    mt_u32 owner = mt_find_stack(account, thread, tid);
     if (owner == MT_OWNER_STACK) {
         account->has_run_python = 1;
         *stack = thread->stack;
     } else if (owner == MT_OWNER_NO_FRAME && account->has_run_python && account->python.state == MT_PYTHON_READY &&
                mt_name_native(account->id, pages)) {
-        struct mt_scratch *s = mt_get_scratch();
-        if (s)
-            *stack = s->native;
+        *stack = s->native;
     }
+    s->taken = 0;
     return owner;
 }
 

@@ -23,6 +23,24 @@ static __always_inline void mt_send_owner_record(void *record, mt_u64 size)
         mt_count_failure(MT_FAIL_OWNERS_FULL);
 }
 
+#ifdef MT_BEFORE_5_12 /* no compare-and-exchange: there are no runs, each touch is sent by itself */
+static __always_inline void mt_send_runs(mt_u32 account_id)
+{
+}
+
+static __always_inline void mt_add_to_run(const struct mt_charge_key *key, mt_u64 first, mt_u64 pages)
+{
+    struct mt_touch_record touch = {.record = {.kind = MT_RECORD_TOUCH, .account = key->account},
+                                    .stack = key->stack,
+                                    .first = first,
+                                    .pages = pages,
+                                    .resident = pages,
+                                    .touched = MT_NO_FIELD,
+                                    .owner = key->owner,
+                                    .anonymous = 1};
+    mt_send_owner_record(&touch, sizeof(touch));
+}
+#else
 /* Sends the run of this row, if there is one. Whose it is changes only while it has no pages. */
 __noinline int mt_send_run(mt_u32 row)
 {
@@ -74,28 +92,27 @@ static __always_inline void mt_add_to_run(const struct mt_charge_key *key, mt_u6
     run->owner = key->owner;
     *(volatile mt_u64 *)&run->pages = (first + pages) << MT_RUN_BITS | pages;
 }
+#endif
 
 /* How many faults the thread has had: the kernel counts one when it is over (mm_account_fault, mm/memory.c). */
 static __always_inline mt_u64 mt_fault_count(struct task_struct *task)
 {
-    return task->min_flt + task->maj_flt;
+    return mt_of_task(task, min_flt) + mt_of_task(task, maj_flt);
 }
 
 /* Whether the running thread is still in the page fault that it was last seen to begin. */
 static __always_inline int mt_is_in_fault(const struct mt_thread *thread)
 {
-    return thread->fault_address && thread->fault_count == mt_fault_count(bpf_get_current_task_btf());
+    return thread->fault_address && thread->fault_count == mt_fault_count(mt_current_task());
 }
 
 #define MT_FAULT_AROUND 16 /* pages; fault_around_bytes (mm/memory.c), unless somebody changed it in debugfs */
 
-/* The running thread has made `pages` more resident for `key`. Large folios lie on a multiple of their size; a fault on
+/* The fault that the thread was last seen to begin has made `pages` more resident for `key`. Large folios lie on a multiple of their size; a fault on
  * a file also maps those of its neighbours that are in the page cache. */
 static __always_inline void mt_own_pages(const struct mt_thread *thread, const struct mt_charge_key *key, mt_u32 member,
                                          mt_u64 pages)
 {
-    if (!mt_is_in_fault(thread))
-        return; /* mt_own_called has some; the others' owner is not known */
     mt_u64 page = thread->fault_address >> mt_page_shift;
     mt_u64 huge = 1u << (mt_page_shift - 3); /* pages of a page table: 512 of 4 KiB */
     int anonymous = member == MT_ANON;

@@ -27,6 +27,16 @@ static __always_inline mt_u64 mt_probe_argument(const mt_u64 *registers, const s
     return argument->arg_signed ? (mt_u64)((mt_s64)value >> argument->arg_bitshift) : value >> argument->arg_bitshift;
 }
 
+static __always_inline mt_u32 mt_next_line_id(void)
+{
+#ifdef MT_BEFORE_5_12 /* atomic additions give nothing back; and these programs are not preempted: each CPU counts its own */
+    struct mt_scratch *s = mt_get_scratch();
+    return s ? 1 + bpf_get_smp_processor_id() + mt_cpus * s->lines_met++ : 0;
+#else
+    return __sync_fetch_and_add(&mt_line_count, 1) + 1;
+#endif
+}
+
 /* The row of a line that was not met before: its names are sent, once. */
 static __noinline struct mt_line_row *mt_new_line(const struct mt_line_key *key)
 {
@@ -35,7 +45,7 @@ static __noinline struct mt_line_row *mt_new_line(const struct mt_line_key *key)
         mt_count_failure(MT_FAIL_RING_FULL);
         return 0;
     }
-    struct mt_line_row row = {.id = __sync_fetch_and_add(&mt_line_count, 1) + 1};
+    struct mt_line_row row = {.id = mt_next_line_id()};
     record->record.kind = MT_RECORD_LINE;
     record->record.account = key->account;
     record->id = row.id;

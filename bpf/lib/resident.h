@@ -6,14 +6,35 @@
 #define MT_PF_MEMALLOC 0x00000800 /* linux/sched.h: this task is reclaiming memory right now */
 #define MT_PF_KTHREAD 0x00200000
 
-/* The running thread's row, made when it is new. */
-static __always_inline struct mt_thread *mt_this_thread(mt_u32 tid)
+/* A thread tells of the calls that it enters and leaves (lib/syscalls.h), but where kernels are preemptible some are passed
+ * over: whenever it has preempted, on its CPU, somebody who was at a BPF map (bpf_prog_active, trace_call_bpf() in
+ * kernel/trace/bpf_trace.c). The registers with which it has entered the kernel know better. */
+static __always_inline mt_u32 mt_call_of(mt_u32 number)
 {
-    const struct mt_thread zero = {};
-    struct mt_thread *thread = mt_find_or_make(&threads, &tid, &zero);
-    if (!thread)
-        mt_count_failure(MT_FAIL_THREADS_FULL);
-    return thread;
+    for (mt_u32 call = MT_CALL_BRK; call < MT_CALLS; call++)
+        if (mt_call_numbers[call] == number)
+            return call;
+    return MT_CALL_NONE;
+}
+
+/* Whether the thread is still in the call that it was seen to enter. */
+static __always_inline int mt_is_in_call(struct mt_account *account, struct mt_thread *thread)
+{
+    if (!thread->call)
+        return 0;
+    struct pt_regs *regs = mt_user_registers();
+    if (!regs || mt_call_of(mt_system_call_number(regs)) == thread->call)
+        return 1;
+    thread->call = MT_CALL_NONE;
+    __sync_fetch_and_add(&account->calling, -1);
+    return 0;
+}
+
+/* The call in which the running thread, which was not seen to enter one, gives pages back. */
+static __always_inline mt_u32 mt_unseen_call(void)
+{
+    struct pt_regs *regs = mt_user_registers();
+    return regs ? mt_call_of(mt_system_call_number(regs)) : MT_CALL_NONE;
 }
 
 /* Charges a change to whoever made it. `thread` is the running thread's row if it has one. */
@@ -21,19 +42,19 @@ static __always_inline void mt_charge_current(struct mt_account *account, struct
                                               mt_u32 member, mt_s64 pages)
 {
     struct mt_charge_key key = {.account = account->id};
-    struct task_struct *task = bpf_get_current_task_btf();
-    mt_u32 flags = task->flags;
+    struct task_struct *task = mt_current_task();
+    mt_u32 flags = mt_of_task(task, flags);
 
-    if ((mt_u64)task->mm != account->mm || flags & MT_PF_KTHREAD) {
+    if ((mt_u64)mt_of_task(task, mm) != account->mm || flags & MT_PF_KTHREAD) {
         key.owner = pages < 0 ? MT_OWNER_RECLAIM : MT_OWNER_OTHER_PROCESS;
     } else if (pages < 0 && flags & MT_PF_MEMALLOC) {
         key.owner = MT_OWNER_RECLAIM;
     } else {
         if (!thread)
-            thread = mt_this_thread(tid);
+            thread = mt_thread_row(tid);
         if (!thread) {
             key.owner = MT_OWNER_LINE_UNKNOWN;
-        } else if (thread->call) {
+        } else if (mt_is_in_call(account, thread)) {
             key.owner = thread->call_owner;
             key.stack = thread->call_stack;
             key.call = thread->call;
@@ -44,8 +65,11 @@ static __always_inline void mt_charge_current(struct mt_account *account, struct
             /* A fault on a file maps the pages around it too: it is counted as one. */
             mt_u64 weight = member == MT_FILE ? 1 : pages < 0 ? -pages : pages;
             key.owner = mt_find_place(account, thread, tid, weight, &key.stack);
+            if (pages < 0)
+                key.call = mt_unseen_call();
         }
-        if (mt_owners && thread && pages > 0 && member != MT_SWAP) {
+        /* Of what comes by no fault, mt_own_called has some; the others' owner is not known. */
+        if (mt_owners && thread && pages > 0 && member != MT_SWAP && mt_is_in_fault(thread)) {
             mt_own_pages(thread, &key, member, pages);
             mt_uncount_copy(account->id, thread);
         }
@@ -81,8 +105,32 @@ static __always_inline void mt_on_rss_change(struct mm_struct *mm, mt_u32 member
         mt_charge_current(account, thread, tid, member, pages);
 }
 
-/* From the classic tracepoint: it gives an absolute size, and a hash in place of the mm. The hash is learned from
- * events in the owner's own context. */
+/* A kernel that says what the counter of `member` is now. */
+static __always_inline void mt_on_rss_count(struct mt_account *account, mt_u32 member, mt_s64 now)
+{
+    mt_u64 at = mt_member_index(member);
+    mt_s64 pages = now - account->folded[at];
+    mt_u32 tid = bpf_get_current_pid_tgid();
+    if (!pages || (mt_has_own_counts() && mt_take_flush(account, tid, member, pages)))
+        return;
+    /* Two threads may both see what the first has changed. The next event takes back what was charged twice. */
+    __sync_fetch_and_add(&account->folded[at], pages);
+    if (!mt_is_teardown(account, (struct mm_struct *)account->mm, member, pages))
+        mt_charge_current(account, bpf_map_lookup_elem(&threads, &tid), tid, member, pages);
+}
+
+/* From tp_btf/rss_stat before Linux 6.2. */
+static __always_inline void mt_on_counted_rss(struct mm_struct *mm, mt_u32 member, mt_s64 now)
+{
+    mt_u64 address = (mt_u64)mm;
+    mt_u32 *id = bpf_map_lookup_elem(&accounts_by_mm, &address);
+    struct mt_account *account = id ? mt_find_account(*id) : 0;
+    if (account && member < MT_MEMBERS)
+        mt_on_rss_count(account, member, now);
+}
+
+/* From the classic tracepoint: it gives a hash in place of the mm, which is learned from events in the owner's own
+ * context. */
 static __always_inline void mt_on_classic_rss(mt_u32 mm_id, mt_u32 is_current, mt_u32 member, mt_s64 size_bytes)
 {
     mt_u32 *id;
@@ -90,7 +138,7 @@ static __always_inline void mt_on_classic_rss(mt_u32 mm_id, mt_u32 is_current, m
     if (member >= MT_MEMBERS)
         return;
     if (is_current) {
-        mt_u64 current_mm = (mt_u64)BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), mm);
+        mt_u64 current_mm = (mt_u64)mt_of_task(mt_current_task(), mm);
         id = bpf_map_lookup_elem(&accounts_by_mm, &current_mm);
         account = id ? mt_find_account(*id) : 0;
         if (!account)
@@ -106,15 +154,7 @@ static __always_inline void mt_on_classic_rss(mt_u32 mm_id, mt_u32 is_current, m
         if (!account)
             return;
     }
-    mt_s64 now = size_bytes >> mt_page_shift;
-    mt_u64 at = mt_member_index(member);
-    mt_s64 pages = now - __sync_lock_test_and_set(&account->folded[at], now);
-    if (!pages)
-        return;
-    if (mt_is_teardown(account, (struct mm_struct *)account->mm, member, pages))
-        return;
-    mt_u32 tid = bpf_get_current_pid_tgid();
-    mt_charge_current(account, bpf_map_lookup_elem(&threads, &tid), tid, member, pages);
+    mt_on_rss_count(account, member, size_bytes >> mt_page_shift);
 }
 
 #endif

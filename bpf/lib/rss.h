@@ -109,7 +109,7 @@ static __always_inline mt_s64 mt_read_atomic_counter(mt_u64 mm, mt_u32 member)
 
 /* What the kernel counts for this member now, all CPUs together; `remember` also makes it the last value seen.
  * Read again when a fold happened meanwhile. Returns pages. */
-static __always_inline mt_s64 mt_read_counter(struct mt_account *account, mt_u64 mm, mt_u32 member, int remember)
+static __noinline mt_s64 mt_read_counter(struct mt_account *account, mt_u64 mm, mt_u32 member, int remember)
 {
     mt_u64 at = mt_member_index(member);
     if (!bpf_core_field_exists(struct mm_struct___mt, rss_stat)) {

@@ -8,23 +8,14 @@
  * arena functions lie in the interpreter, malloc's in libc: this tells an arena from a block of the same size. */
 static __always_inline int mt_called_from_interpreter(const struct mt_python *python)
 {
-    if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-        return 1; /* before Linux 5.15: the size alone decides */
-    struct task_struct *task = bpf_get_current_task_btf();
-    struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+    struct pt_regs *regs = mt_user_registers();
+    if (!regs)
+        return 1; /* the size alone decides */
     mt_u64 return_address = mt_read_user_u64(mt_user_stack_pointer(regs));
     return return_address >= python->text_start && return_address < python->text_end;
 }
 
 #define MT_PROT_EXEC 4 /* uapi/asm-generic/mman-common.h */
-
-static __always_inline mt_u32 mt_call_of(mt_u32 number)
-{
-    for (mt_u32 call = MT_CALL_BRK; call < MT_CALLS; call++)
-        if (mt_call_numbers[call] == number)
-            return call;
-    return MT_CALL_NONE;
-}
 
 static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1, mt_u64 arg2)
 {
@@ -33,9 +24,11 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     if (!account)
         return 0;
     mt_u32 call = mt_call_of(number);
-    struct mt_thread *thread = mt_this_thread(tid);
+    struct mt_thread *thread = mt_thread_row(tid);
     if (!thread)
         return 0;
+    if (mt_has_own_counts())
+        mt_settle(account->id, tid);
     thread->call_argument = arg0;
     thread->call_size = arg1;
     thread->call_length = arg1;
@@ -70,6 +63,12 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
     thread->call_stack = stack;
     if (mt_owners)
         mt_disown_entering(account->id, call, arg0, arg1, arg2, thread->call_argument);
+    if (mt_has_own_counts()) {
+        thread->account = account->id;
+        thread->place_owner = thread->call_owner;
+        thread->place_stack = stack;
+        thread->place_call = call;
+    }
     __sync_fetch_and_add(&account->calling, 1);
     thread->call = call; /* last: from here on resident-set changes belong to this call */
     return 0;
@@ -79,8 +78,7 @@ static __always_inline void mt_count_call(const struct mt_thread *thread, mt_u32
 {
     struct mt_call_key key = {
         .stack = thread->call_stack, .account = account, .owner = thread->call_owner, .kind = kind};
-    const struct mt_call_sum zero = {};
-    struct mt_call_sum *sum = mt_find_or_make(&calls, &key, &zero);
+    struct mt_call_sum *sum = mt_find_or_make(&calls, &key, &mt_new_call_sum);
     if (!sum) {
         mt_count_failure(MT_FAIL_CALLS_FULL);
         return;
@@ -98,8 +96,11 @@ static __always_inline int mt_leave_call(mt_s64 result)
     if (!thread || !thread->call)
         return 0;
     mt_u32 call = thread->call;
-    thread->call = MT_CALL_NONE;
     struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
+    if (process && mt_has_own_counts())
+        mt_settle(process->account, tid);
+    thread->call = MT_CALL_NONE;
+    thread->place_call = MT_CALL_NONE;
     if (!process)
         return 0;
     mt_u32 account = process->account;

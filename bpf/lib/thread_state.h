@@ -30,7 +30,7 @@ static __always_inline mt_u64 mt_current_frame(const struct mt_python *python, s
                                                mt_u64 self, int *mine)
 {
     /* Frame and thread_id lie at most 160 bytes apart in every version: one read for both. */
-    mt_u32 span = python->thread_id - python->thread_frame + 8;
+    mt_u64 span = mt_opaque(python->thread_id - python->thread_frame + 8);
     *mine = 0;
     if (span < 16 || span > 168)
         return 0;
@@ -145,7 +145,7 @@ static __always_inline mt_u64 mt_find_frame(struct mt_account *account, struct m
 static __always_inline int mt_is_own_state(const struct mt_account *account, const struct mt_thread *thread)
 {
     return thread->state && account->python.state == MT_PYTHON_READY &&
-           mt_read_user_u64(thread->state + account->python.thread_id) == mt_pthread_self(bpf_get_current_task_btf());
+           mt_read_user_u64(thread->state + account->python.thread_id) == mt_pthread_self(mt_current_task());
 }
 
 /* The running thread's innermost frame, for programs that may be preempted: without the scratch, so without a search. 0
@@ -163,7 +163,8 @@ static __noinline mt_u64 mt_read_frame(const struct mt_account *account)
 static __always_inline mt_u64 mt_read_python_frame(const struct mt_account *account)
 {
     mt_u64 frame = mt_read_frame(account);
-    if (frame && mt_is_owned_by_c(&account->python, mt_read_user_u64(frame + account->python.frame_owner)))
+    if (frame && account->python.frame_owner != MT_NO_FIELD &&
+        mt_is_owned_by_c(&account->python, mt_read_user_u64(frame + account->python.frame_owner)))
         frame = mt_read_user_u64(frame + account->python.frame_previous);
     return frame;
 }

@@ -82,7 +82,9 @@ enum mt_failure {
     MT_FAIL_NATIVE_FULL = 12, /* native code that is not named: its pages are in [no python frame] all the same */
     MT_FAIL_OWNERS_FULL = 13, /* --owners: pages whose owner is not known, or is an older one */
     MT_FAIL_COPIES_FULL = 14, /* --owners: a page that was copied on write is not counted */
-    MT_FAILURES = 15,
+    MT_FAIL_LINE_THREADS_FULL = 15, /* the kernel had no room for what the line engine remembers of a thread */
+    MT_FAIL_PREEMPTED = 16, /* a program had preempted another: these pages are in [line unknown] */
+    MT_FAILURES = 17,
 };
 
 enum mt_python_state {
@@ -170,7 +172,14 @@ enum mt_closed_by { MT_CLOSED_BY_DETACH = 0, MT_CLOSED_BY_EXIT = 1, MT_CLOSED_BY
 #define MT_ARGS_BYTES 256
 
 /* What the task iterator is to do; userspace sets it before it reads the iterator. */
-enum mt_command { MT_COMMAND_NONE = 0, MT_COMMAND_OPEN = 1, MT_COMMAND_CLOSE_ALL = 2 };
+enum mt_command {
+    MT_COMMAND_NONE = 0,
+    MT_COMMAND_OPEN = 1,  /* the account of mt_command_tgid */
+    MT_COMMAND_CLOSE = 2, /* all accounts */
+    /* Before Linux 6.2 (bpf/lib/own_counts.h): */
+    MT_COMMAND_LOOK = 3,            /* at what threads have counted by themselves, before all accounts are closed */
+    MT_COMMAND_CLOSE_LOOKED_AT = 4, /* those accounts whose threads have changed nothing since */
+};
 
 /* The account of one address space: from attach, exec or fork until detach, exec or exit.
  * An account's id is slot + generation * slots, so that a slot can be used again and a late reader notices. */
@@ -191,6 +200,9 @@ struct mt_account {
     mt_s64 rss;                     /* running: start + all charges of file, anon and shmem */
     mt_s64 peak_rss;
     mt_u64 sequence; /* counts the changes charged */
+    mt_s64 own[MT_MEMBERS]; /* what its threads had counted by themselves when they were last looked at, to close it */
+    mt_u64 own_changes;     /* times that this was changed */
+    mt_u64 own_changes_looked_at; /* as it was then */
     mt_s32 calling;  /* threads that are inside one of the calls of enum mt_call */
     mt_u32 native_names; /* native places published; from MT_NATIVE_NAMES on there are no more */
     struct mt_file_id executable; /* of an account opened by exec */
@@ -281,6 +293,8 @@ struct mt_thread {
     mt_s64 call_length;
     mt_u64 call_stack;
     mt_s64 call_rss_pages;
+    mt_u64 place_stack;         /* before Linux 6.2: where it was when its own counters were looked at, */
+    mt_s32 own[MT_MEMBERS];     /* and what they were */
     mt_u64 collection_start_ns; /* 0: this thread is not collecting garbage */
     mt_s64 collection_rss;      /* the account's, at that moment */
     mt_s32 collection_generation;
@@ -292,7 +306,9 @@ struct mt_thread {
     mt_u8 fault_copies; /* enum mt_copy_state */
     mt_u8 copy_owner;
     mt_u8 copy_write; /* enum mt_write */
-    mt_u8 zero[1];
+    mt_u8 place_owner; /* with place_stack */
+    mt_u8 place_call;
+    mt_u8 zero[7];
 };
 
 /* Garbage collections of one generation, triggered at one place: the innermost frame's, with MT_OWNER_STACK. */
@@ -340,7 +356,7 @@ struct mt_line_row {
 
 /* The line engine. What is remembered of a thread: at which line (mt_line_row.id) each of its frames is. A table with one place a slot,
  * where a newer frame displaces an older. */
-#define MT_LINE_FRAMES 1024 /* a power of two */
+#define MT_LINE_FRAMES 256 /* a power of two; from Linux 7.0 on a row may have no more than 8 KiB */
 
 struct mt_line_frame {
     mt_u64 frame;
@@ -547,7 +563,7 @@ MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");
 MT_ASSERT(sizeof(struct mt_collection_key) == 32, "mt_collection_key has no padding");
-MT_ASSERT(sizeof(struct mt_thread) == 136, "mt_thread is the same on both sides");
+MT_ASSERT(sizeof(struct mt_thread) == 168, "mt_thread is the same on both sides");
 MT_ASSERT(sizeof(struct mt_line_key) == 24, "mt_line_key has no padding");
 MT_ASSERT(sizeof(struct mt_frame) == 24, "mt_frame has no padding");
 MT_ASSERT(sizeof(struct mt_code_key) == 24, "mt_code_key has no padding");

@@ -16,7 +16,7 @@
 #define __always_inline inline __attribute__((always_inline, unused))
 #define __noinline __attribute__((noinline, unused))
 
-/* In place of the kernel's, and of lib/arch.h. */
+/* In place of the kernel's, and of lib/task.h and lib/arch.h. */
 #ifdef __aarch64__
 #define MT_PTHREAD_SPECIFIC 0x110
 #else
@@ -37,7 +37,7 @@ static long bpf_map_update_elem(void *map, const void *key, const void *value, m
 static long bpf_probe_read_user(void *into, mt_u32 size, const void *address);
 static long bpf_ringbuf_output(void *ring, void *data, mt_u64 size, mt_u64 flags);
 static mt_u64 bpf_ringbuf_query(void *ring, mt_u64 what);
-static struct task_struct *bpf_get_current_task_btf(void);
+static struct task_struct *mt_current_task(void);
 static mt_u64 bpf_get_current_pid_tgid(void);
 
 #endif

@@ -61,7 +61,7 @@ static mt_u64 bpf_ringbuf_query(void *ring, mt_u64 what)
     return 0;
 }
 
-static struct task_struct *bpf_get_current_task_btf(void)
+static struct task_struct *mt_current_task(void)
 {
     return &task;
 }

@@ -77,7 +77,9 @@ void require_probes(const Options &options, const FoundPython &python, const std
 }
 
 TracerSettings settings_of(const Options &options) {
-    return {options.rss_source.value_or(choose_rss_source()),
+    RssSource best = kernel_types().rss_source;
+    bool classic = options.rss_source == RssSource::kClassic;
+    return {classic ? RssSource::kClassic : best,
             options.engine,
             options.children,
             options.imports,
@@ -132,8 +134,6 @@ int run_attach(const Options &options) {
         require_process(pid);
     require_permissions();
     require_bpf();
-    if (options.owners)
-        require_page_faults();
     Output output(options.output, STDOUT_FILENO);
     std::vector<FoundPython> pythons;
     for (int pid : options.pids) {
@@ -163,8 +163,6 @@ int run_attach(const Options &options) {
 int run_command(const Options &options) {
     require_permissions();
     require_bpf();
-    if (options.owners)
-        require_page_faults();
     Output output(options.output, STDERR_FILENO);
     if (auto python = find_python_of_command(options.argv[0]))
         require_probes(options, *python, python->module_path);

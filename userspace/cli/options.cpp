@@ -101,7 +101,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
     add_report_options(app, options, format, engine);
     app.add_option("--rss-source", rss_source,
                    "Which kernel hook tells of resident-set changes: auto, btf (tp_btf/rss_stat) or classic "
-                   "(kmem:rss_stat, for kernels before 6.2).")
+                   "(kmem:rss_stat, for kernels whose counters memtrace does not know).")
         ->check(CLI::IsMember({"auto", "btf", "classic"}))
         ->capture_default_str();
 

@@ -2,7 +2,6 @@
 #include "collect/kernel.h"
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "base/failure.h"
+#include "collect/kernel_types.h"
 #include "process/proc_files.h"
 
 namespace memtrace {
@@ -147,11 +147,11 @@ Check check_rss_source(bool has_btf) {
     const char *name = "cheap RSS hook";
     if (!has_btf)
         return not_required(unknown(name, "not known without BTF", ""));
-    RssSource source = choose_rss_source();
-    if (source == RssSource::kBtf)
+    RssSource source = kernel_types().rss_source;
+    if (source != RssSource::kClassic)
         return not_required(yes(name, name_of(source)));
     return not_required(no(name, fmt::format("{} instead, which sums all CPUs at each event", name_of(source)),
-                           "Linux 6.2 and later have the cheap one; both give the same bytes"));
+                           "both give the same bytes"));
 }
 
 // What libbpf's probes say: 1, 0, or a negative error; they need to be allowed to load programs.
@@ -284,55 +284,6 @@ void require_bpf() {
     if (mount("tracefs", kTracefs, "tracefs", 0, nullptr) == 0)
         spdlog::info("mounted tracefs at {}, where it usually is", kTracefs);
     require(check_tracefs());
-}
-
-const char *name_of(RssSource source) {
-    return source == RssSource::kBtf ? "tp_btf/rss_stat" : "kmem:rss_stat";
-}
-
-RssSource choose_rss_source() {
-    std::unique_ptr<btf, void (*)(btf *)> types(btf__load_vmlinux_btf(), btf__free);
-    if (!types)
-        return RssSource::kClassic;
-    // The tracepoint that gives (mm, member), and counters that are four percpu_counters: Linux 6.2 and later.
-    int tracepoint = btf__find_by_name_kind(types.get(), "btf_trace_rss_stat", BTF_KIND_TYPEDEF);
-    int mm = btf__find_by_name_kind(types.get(), "mm_struct", BTF_KIND_STRUCT);
-    if (tracepoint < 0 || mm < 0)
-        return RssSource::kClassic;
-    const btf_type *pointer =
-        btf__type_by_id(types.get(), btf__type_by_id(types.get(), static_cast<__u32>(tracepoint))->type);
-    const btf_type *prototype = btf__type_by_id(types.get(), pointer->type);
-    if (btf_vlen(prototype) != 3)
-        return RssSource::kClassic;
-    // mm_struct's members sit in one anonymous struct; look one level down.
-    std::vector<const btf_type *> structs = {btf__type_by_id(types.get(), static_cast<__u32>(mm))};
-    for (size_t i = 0; i < structs.size(); i++) {
-        const btf_member *members = btf_members(structs[i]);
-        for (int k = 0; k < btf_vlen(structs[i]); k++) {
-            const btf_type *type = btf__type_by_id(types.get(), members[k].type);
-            std::string name = btf__name_by_offset(types.get(), members[k].name_off);
-            if (name.empty() && btf_is_struct(type))
-                structs.push_back(type);
-            if (name != "rss_stat" || !btf_is_array(type))
-                continue;
-            const btf_type *element = btf__type_by_id(types.get(), btf_array(type)->type);
-            if (std::string(btf__name_by_offset(types.get(), element->name_off)) == "percpu_counter")
-                return RssSource::kBtf;
-        }
-    }
-    return RssSource::kClassic;
-}
-
-void require_page_faults() {
-    std::unique_ptr<btf, void (*)(btf *)> types(btf__load_vmlinux_btf(), btf__free);
-    for (const char *tracepoint :
-         {"btf_trace_page_fault_user", "btf_trace_page_fault_kernel", "btf_trace_mm_page_alloc"})
-        if (!types || btf__find_by_name_kind(types.get(), tracepoint, BTF_KIND_TYPEDEF) < 0)
-            fail("--owners needs the kernel to tell of page faults, and {} does not (exceptions:page_fault_user)",
-                 kernel_release());
-    // Before, a thread's counters are told of once in 64 faults.
-    if (choose_rss_source() != RssSource::kBtf)
-        fail("--owners needs Linux 6.2 or later, and this is {}", kernel_release());
 }
 
 std::string kernel_release() {

@@ -9,12 +9,6 @@
 
 namespace memtrace {
 
-// Where resident-set changes are taken from.
-enum class RssSource {
-    kBtf,      // tp_btf/rss_stat: by mm_struct, cheap; needs the counters of Linux 6.2
-    kClassic,  // tracepoint/kmem/rss_stat: any kernel
-};
-
 // One question, and its answer.
 struct Check {
     std::string name;
@@ -33,13 +27,6 @@ Check check_probes();
 // Throw Failure with one sentence that says what is missing and what to do.
 void require_permissions();
 void require_bpf();
-// That --owners needs.
-void require_page_faults();
-
-// The best source that the running kernel's BTF supports.
-RssSource choose_rss_source();
-// The hook's name.
-const char *name_of(RssSource source);
 
 std::string kernel_release();
 

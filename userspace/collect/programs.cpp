@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "collect/programs.h"
 
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fmt/core.h>
 #include <spdlog/spdlog.h>
@@ -10,12 +11,17 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <sstream>
 #include <string_view>
 #include <vector>
 
+#include "base/file_descriptor.h"
+#include "collect/kernel.h"
 #include "memtrace.skel.h"
+#include "memtrace_before_5_12.skel.h"
 
 namespace memtrace {
 
@@ -43,6 +49,38 @@ int take_message(libbpf_print_level level, const char *format, va_list arguments
     return 0;
 }
 
+// Whether the kernel has atomic operations that give something back: Linux 5.12 and later.
+bool has_atomics() {
+    const bpf_insn program[] = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .src_reg = 0, .off = 0, .imm = 0},
+        {.code = BPF_STX | BPF_MEM | BPF_DW, .dst_reg = BPF_REG_10, .src_reg = BPF_REG_0, .off = -8, .imm = 0},
+        {.code = BPF_STX | BPF_ATOMIC | BPF_DW, .dst_reg = BPF_REG_10, .src_reg = BPF_REG_0, .off = -8, .imm = BPF_XCHG},
+        {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+    };
+    FileDescriptor loaded(
+        bpf_prog_load(BPF_PROG_TYPE_TRACEPOINT, "mt_atomics", "Dual BSD/GPL", program, std::size(program), nullptr));
+    return loaded || errno != EINVAL;
+}
+
+// Both objects are of one source (bpf/CMakeLists.txt), so that one skeleton describes either.
+static_assert(sizeof(memtrace_bpf) == sizeof(memtrace_before_5_12_bpf));
+static_assert(sizeof(*memtrace_bpf::rodata) == sizeof(*memtrace_before_5_12_bpf::rodata));
+static_assert(sizeof(*memtrace_bpf::bss) == sizeof(*memtrace_before_5_12_bpf::bss));
+
+Programs open_programs() {
+    Programs programs(static_cast<memtrace_bpf *>(calloc(1, sizeof(memtrace_bpf))));
+    if (!programs || memtrace_bpf__create_skeleton(programs.get()))
+        return nullptr;
+    if (!has_atomics()) {
+        size_t size = 0;
+        programs->skeleton->data = const_cast<void *>(memtrace_before_5_12_bpf__elf_bytes(&size));
+        programs->skeleton->data_sz = size;
+    }
+    if (bpf_object__open_skeleton(programs->skeleton, nullptr))
+        return nullptr;
+    return programs;
+}
+
 // What depends on the machine.
 void fit_to_machine(memtrace_bpf &programs, uint32_t cpus) {
     programs.rodata->mt_cpus = cpus;
@@ -55,10 +93,10 @@ void fit_to_machine(memtrace_bpf &programs, uint32_t cpus) {
 }
 
 void choose_rss_hook(memtrace_bpf &programs, RssSource source) {
-    bool classic = source == RssSource::kClassic;
-    programs.rodata->mt_classic = classic;
-    bpf_program__set_autoload(programs.progs.on_rss_stat, !classic);
-    bpf_program__set_autoload(programs.progs.on_classic_rss_stat, classic);
+    programs.rodata->mt_classic = source == RssSource::kClassic;
+    bpf_program__set_autoload(programs.progs.on_rss_stat, source == RssSource::kBtf);
+    bpf_program__set_autoload(programs.progs.on_counted_rss_stat, source == RssSource::kCounted);
+    bpf_program__set_autoload(programs.progs.on_classic_rss_stat, source == RssSource::kClassic);
 }
 
 void choose_probes(memtrace_bpf &programs, const TracerSettings &settings) {
@@ -76,9 +114,12 @@ void choose_probes(memtrace_bpf &programs, const TracerSettings &settings) {
 
 void choose_owners(memtrace_bpf &programs, bool wanted, uint32_t cpus) {
     programs.rodata->mt_owners = wanted;
-    for (bpf_program *program :
-         {programs.progs.on_page_fault_user, programs.progs.on_page_fault_kernel, programs.progs.on_page_alloc})
-        bpf_program__set_autoload(program, wanted);
+    bool faults = wanted || kernel_types().threads_keep_counts, by_tracepoint = kernel_types().fault_tracepoints;
+    for (bpf_program *program : {programs.progs.on_page_fault_user, programs.progs.on_page_fault_kernel})
+        bpf_program__set_autoload(program, faults && by_tracepoint);
+    bpf_program__set_autoload(programs.progs.on_page_fault_event, faults && !by_tracepoint);
+    // What is copied on write is told from what the fault was for, which only the tracepoints say.
+    bpf_program__set_autoload(programs.progs.on_page_alloc, counts_copies(wanted));
     bpf_map__set_max_entries(programs.maps.copies, wanted ? 16384 : 1);
     bpf_map__set_max_entries(programs.maps.owner_runs, wanted ? MT_SLOTS * cpus : 1);
     if (!wanted)
@@ -87,13 +128,17 @@ void choose_owners(memtrace_bpf &programs, bool wanted, uint32_t cpus) {
 
 }  // namespace
 
+bool counts_copies(bool owners) {
+    return owners && kernel_types().fault_tracepoints && kernel_types().page_alloc;
+}
+
 void DestroyPrograms::operator()(memtrace_bpf *programs) const {
     memtrace_bpf__destroy(programs);
 }
 
 Programs load_programs(const TracerSettings &settings) {
     libbpf_set_print(take_message);
-    Programs programs(memtrace_bpf__open());
+    Programs programs = open_programs();
     if (!programs)
         throw LoadRefusal(fmt::format("the BPF programs cannot be opened: {}", strerror(errno)),
                           "the program may be damaged: build it again");

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/failure.h"
-#include "collect/kernel.h"
+#include "collect/kernel_types.h"
 #include "memtrace/wire.h"
 
 struct memtrace_bpf;
@@ -61,6 +61,9 @@ struct LoadRefusal : Failure {
     std::string found;  // with the kernel's own last words
     std::string remedy;
 };
+
+// Whether pages copied on write are told of, when whose they are is.
+bool counts_copies(bool owners);
 
 // Throws LoadRefusal.
 Programs load_programs(const TracerSettings &settings);

@@ -4,20 +4,27 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fmt/core.h>
+#include <linux/perf_event.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include "base/failure.h"
 #include "base/file_descriptor.h"
+#include "collect/kernel.h"
 #include "memtrace.skel.h"
 
 namespace memtrace {
 
 namespace {
+
+// A process whose threads fault all the time is never at rest between two looks; each takes about a millisecond.
+constexpr int kClosingAttempts = 10;
 
 struct FailureName {
     const char *name;
@@ -27,8 +34,19 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
     {"ring_full", true},     {"charges_full", true},      {"calls_full", true},      {"threads_full", true},
     {"accounts_full", true}, {"frame_unreadable", false}, {"frame_not_code", false}, {"stack_too_deep", false},
     {"no_scratch", true},    {"lines_full", true},        {"frame_register", false}, {"collections_full", true},
-    {"native_full", false},  {"owners_full", false},      {"copies_full", false},
+    {"native_full", false},  {"owners_full", false},      {"copies_full", false},    {"line_threads_full", true},
+    {"preempted", false},
 };
+
+// What it means that the kernel has passed over a program, because another was running on the CPU or, on a preemptible
+// kernel, was preempted there.
+const char *name_of_miss(std::string_view program) {
+    if (program == "enter_call" || program == "leave_call")
+        return "calls_passed_over";  // the call is not counted; what it changes is charged all the same
+    if (program.starts_with("on_page_"))
+        return "page_faults_passed_over";
+    return "program_nested";
+}
 
 // All rows of a hash map. Rows that are added meanwhile may or may not be among them.
 template <typename Key, typename Value>
@@ -77,6 +95,8 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings), programs_(
     open_rings();
     if (memtrace_bpf__attach(programs_.get()))
         fail("cannot attach the BPF programs: {}", strerror(errno));
+    if (bpf_program__autoload(programs_->progs.on_page_fault_event))
+        attach_page_faults();
     for (const TracedCall &traced : kTracedCalls) {
         for (bool leave : {false, true}) {
             std::string name = fmt::format("sys_{}_{}", leave ? "exit" : "enter", traced.name);
@@ -86,6 +106,25 @@ Tracer::Tracer(const TracerSettings &settings) : settings_(settings), programs_(
                 fail("cannot attach to the tracepoint syscalls:{}: {}", name, strerror(errno));
             links_.emplace_back(link);
         }
+    }
+}
+
+// The software event PAGE_FAULTS of every CPU, each time.
+void Tracer::attach_page_faults() {
+    perf_event_attr attributes{};
+    attributes.size = sizeof(attributes);
+    attributes.type = PERF_TYPE_SOFTWARE;
+    attributes.config = PERF_COUNT_SW_PAGE_FAULTS;
+    attributes.sample_period = 1;
+    for (int cpu = 0; cpu < libbpf_num_possible_cpus(); cpu++) {
+        auto event = static_cast<int>(syscall(SYS_perf_event_open, &attributes, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC));
+        if (event < 0 && errno == ENODEV)
+            continue;  // not online
+        bpf_link *link = event < 0 ? nullptr : bpf_program__attach_perf_event(programs_->progs.on_page_fault_event, event);
+        if (!link)
+            fail("cannot attach to page faults, which this kernel ({}) tells of by a perf event: {}", kernel_release(),
+                 strerror(errno));
+        links_.emplace_back(link);
     }
 }
 
@@ -113,6 +152,12 @@ void Tracer::Destroy::operator()(bpf_link *link) const {
     bpf_link__destroy(link);
 }
 
+void Tracer::run_command(mt_command command) {
+    programs_->bss->mt_command = command;
+    run_iterator();
+    programs_->bss->mt_command = MT_COMMAND_NONE;
+}
+
 void Tracer::run_iterator() {
     FileDescriptor iterator(bpf_iter_create(bpf_link__fd(programs_->links.on_task)));
     if (!iterator)
@@ -125,9 +170,7 @@ void Tracer::run_iterator() {
 bool Tracer::follow(int pid, const mt_python &python) {
     programs_->bss->mt_command_python = python;
     programs_->bss->mt_command_tgid = static_cast<uint32_t>(pid);
-    programs_->bss->mt_command = MT_COMMAND_OPEN;
-    run_iterator();
-    programs_->bss->mt_command = MT_COMMAND_NONE;
+    run_command(MT_COMMAND_OPEN);
     for (const mt_account *account : accounts())
         if (account->tgid == static_cast<uint32_t>(pid))
             return true;
@@ -209,9 +252,30 @@ void Tracer::keep_probes(const std::set<int> &pids) {
 void Tracer::stop() {
     probes_.clear();
     programs_->bss->mt_stopping = 1;
-    programs_->bss->mt_command = MT_COMMAND_CLOSE_ALL;
-    run_iterator();
-    programs_->bss->mt_command = MT_COMMAND_NONE;
+    if (kernel_types().threads_keep_counts)
+        close_what_threads_keep();
+    run_command(MT_COMMAND_CLOSE);
+}
+
+// The balance of an account and what its threads keep are not read at one moment, for nothing stops the process. So it is
+// closed when they changed nothing between; one that is never so quiet is closed all the same, and what came between is
+// unexplained.
+void Tracer::close_what_threads_keep() {
+    for (int attempt = 0; attempt < kClosingAttempts; attempt++) {
+        bool any_open = false;
+        for (uint32_t slot = 0; slot < MT_SLOTS; slot++) {
+            mt_account &account = accounts_[slot];
+            if (account.state != MT_ACCOUNT_OPEN)
+                continue;
+            any_open = true;
+            std::fill(std::begin(account.own), std::end(account.own), 0);
+            account.own_changes_looked_at = account.own_changes;
+        }
+        if (!any_open)
+            return;
+        run_command(MT_COMMAND_LOOK);
+        run_command(MT_COMMAND_CLOSE_LOOKED_AT);
+    }
 }
 
 int Tracer::epoll_fd() const {
@@ -308,7 +372,7 @@ std::map<std::string, uint64_t> Tracer::failures() const {
         uint32_t size = sizeof(info);
         if (bpf_program__fd(program) >= 0 && bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0 &&
             info.recursion_misses)
-            counts["program_nested"] += info.recursion_misses;
+            counts[name_of_miss(bpf_program__name(program))] += info.recursion_misses;
     }
     return counts;
 }
@@ -320,6 +384,10 @@ uint64_t Tracer::lost_events() const {
         if (failure.loses_bytes && counts.contains(failure.name))
             lost += counts[failure.name];
     return lost;
+}
+
+bool Tracer::lost_line_hits() const {
+    return failures().contains(kFailureNames[MT_FAIL_LINE_THREADS_FULL].name);
 }
 
 std::vector<ProgramCost> Tracer::program_costs() const {

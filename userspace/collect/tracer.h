@@ -89,6 +89,8 @@ class Tracer {
     std::map<std::string, uint64_t> failures() const;
     // Of failures(): events whose bytes or calls are missing from the figures.
     uint64_t lost_events() const;
+    // Whether the line engine had no room for a thread: how often lines ran is not known then.
+    bool lost_line_hits() const;
     // Filled in while kernel.bpf_stats_enabled is 1.
     std::vector<ProgramCost> program_costs() const;
     const TracerSettings &settings() const {
@@ -96,7 +98,10 @@ class Tracer {
     }
 
   private:
+    void run_command(mt_command command);
     void run_iterator();
+    void attach_page_faults();
+    void close_what_threads_keep();
     void open_rings();
 
     struct Destroy {

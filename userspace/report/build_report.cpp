@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <set>
 
+#include "collect/kernel.h"
+
 namespace memtrace {
 
 namespace {
@@ -204,7 +206,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     process.peak_bytes = account.peak_rss * page_bytes;
     bool command_given = std::count(process.cmdline.begin(), process.cmdline.end(), "-c") > 0;
     process.functions = build_functions(data, session.codes(), details.sources.get(), filter, command_given,
-                                        details.lines_counted, page_bytes);
+                                        details.lines_counted && !session.tracer().lost_line_hits(), page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_native(data, session.natives(), page_bytes))
         process.native.push_back({key.first, key.second, sum});
@@ -215,7 +217,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.returns.push_back({key.first, key.second, sum});
     std::stable_sort(process.returns.begin(), process.returns.end(),
                      [](const auto &a, const auto &b) { return a.sum.bytes > b.sum.bytes; });
-    if (session.tracer().settings().owners)
+    if (counts_copies(session.tracer().settings().owners))
         process.copies = build_copies(data, session, page_bytes);
     if (data.resident)
         process.resident = build_resident(data, session, process.balances.total().end);
