@@ -5,7 +5,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
-/* Each probe attached to takes one: three a process. */
+/* With uprobe_multi, processes that run one interpreter share theirs; before Linux 6.6 each probe attached to takes one. */
 #define BPF_USDT_MAX_SPEC_CNT 1024
 #include <bpf/usdt.bpf.h>
 
@@ -115,30 +115,19 @@ int on_function_entry(struct pt_regs *context)
     return mt_on_function_entry(context);
 }
 
-/* Attached to every process followed whose interpreter has them. */
+/* Attached to every process followed whose interpreter has them: one program for both ends of a pair, so that one link
+ * holds both. */
 SEC("usdt")
-int on_gc_start(struct pt_regs *context)
+int on_gc(struct pt_regs *context)
 {
-    return mt_on_gc_start(context);
-}
-
-SEC("usdt")
-int on_gc_done(struct pt_regs *context)
-{
-    return mt_on_gc_done(context);
+    return bpf_usdt_cookie(context) == MT_PROBE_START ? mt_on_gc_start(context) : mt_on_gc_done(context);
 }
 
 /* With --imports. */
 SEC("usdt")
-int on_import_start(struct pt_regs *context)
+int on_import(struct pt_regs *context)
 {
-    return mt_on_import(context, 1);
-}
-
-SEC("usdt")
-int on_import_done(struct pt_regs *context)
-{
-    return mt_on_import(context, 0);
+    return mt_on_import(context, bpf_usdt_cookie(context) == MT_PROBE_START);
 }
 
 SEC("tp_btf/page_fault_user")

@@ -460,6 +460,9 @@ struct mt_line_record {
 
 #define MT_MODULE_BYTES 256
 
+/* Of a pair of probes, which one fired: the cookie that each is attached with. */
+enum mt_probe_end { MT_PROBE_DONE = 0, MT_PROBE_START = 1 };
+
 /* An import that begins or ends; those between belong to what it pulled in. Found in sys.modules, a module causes none. */
 struct mt_import_record {
     struct mt_record record;

@@ -64,13 +64,39 @@ TEST(UsdtProbes, DebiansPythonHasEight) {
               (std::vector<std::string>{"audit", "function__entry", "function__return", "gc__done", "gc__start",
                                         "import__find__load__done", "import__find__load__start", "line"}));
     for (const UsdtProbe &probe : probes) {
-        EXPECT_GE(probe.locations, 1) << probe.name;
+        EXPECT_GE(probe.locations.size(), 1u) << probe.name;
         EXPECT_TRUE(probe.has_semaphore) << probe.name;
         EXPECT_EQ(probe.refusal, "") << probe.name;
         EXPECT_EQ(probe.note.empty(), probe.name != "function__entry") << probe.name;
     }
     EXPECT_EQ(find_probe(probes, "line"), &probes.back());
     EXPECT_EQ(find_probe(probes, "lin"), nullptr);
+}
+
+TEST(UsdtProbes, EachPlaceIsANoOpWithASemaphoreAndArguments) {
+    SpoiledPython python;
+    for (const UsdtProbe &probe : find_usdt_probes(kDebiansPython, {3, 11, 2}))
+        for (const UsdtLocation &location : probe.locations) {
+            EXPECT_EQ(static_cast<uint8_t>(python.contents.at(location.offset)), 0x90) << probe.name;
+            // Nobody listens to a file.
+            EXPECT_EQ(python.contents.substr(location.semaphore_offset, 2), std::string(2, '\0')) << probe.name;
+            ASSERT_TRUE(location.arguments) << probe.name;
+            EXPECT_FALSE(location.arguments->empty()) << probe.name;
+        }
+}
+
+// The note has three addresses before its strings: the place's, one that does not matter here, and the semaphore's.
+TEST(UsdtProbes, ANoteThatNamesAnotherPlaceIsRefused) {
+    for (size_t before : {24, 8}) {
+        SpoiledPython python;
+        python.contents[python.strings_of("gc__start") - before + 6] = 1;
+        auto probes = find_usdt_probes(python.save(), {3, 11, 2});
+        EXPECT_NE(probe_refusal(probes, "gc__start"), "");
+        EXPECT_EQ(probe_refusal(probes, "gc__done"), "");
+    }
+    SpoiledPython python;
+    python.contents[python.strings_of("gc__start") - 24] ^= 1;  // in the middle of an instruction, or at another
+    EXPECT_NE(probe_refusal(find_usdt_probes(python.save(), {3, 11, 2}), "gc__start"), "");
 }
 
 TEST(UsdtProbes, VersionsDecideWhatMayBeUsed) {
@@ -134,7 +160,7 @@ TEST(UsdtProbes, SeveralNotesAreSeveralLocations) {
     auto probes = find_usdt_probes(python.save(), {3, 11, 2});
     EXPECT_EQ(probes.size(), 7u);
     ASSERT_TRUE(find_probe(probes, "audit"));
-    EXPECT_EQ(find_probe(probes, "audit")->locations, 2);
+    EXPECT_EQ(find_probe(probes, "audit")->locations.size(), 2u);
 }
 
 // BCC would read beyond the end of what it has of the file.
@@ -184,7 +210,7 @@ TEST(UsdtProbes, HostileFilesAreSurvived) {
                 break;
         }
         for (const UsdtProbe &probe : find_usdt_probes(python.save(), {3, 11, 2}))
-            EXPECT_GE(probe.locations, 1);
+            EXPECT_GE(probe.locations.size(), 1u);
     }
 }
 

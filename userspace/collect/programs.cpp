@@ -20,6 +20,7 @@
 
 #include "base/file_descriptor.h"
 #include "collect/kernel.h"
+#include "collect/uprobes.h"
 #include "memtrace.skel.h"
 #include "memtrace_before_5_12.skel.h"
 
@@ -105,11 +106,14 @@ void choose_probes(memtrace_bpf &programs, const TracerSettings &settings) {
     bpf_program__set_autoload(programs.progs.on_line, by_lines && !settings.empty_line_probe);
     bpf_program__set_autoload(programs.progs.on_line_empty, by_lines && settings.empty_line_probe);
     bpf_program__set_autoload(programs.progs.on_function_entry, settings.function_calls);
-    for (bpf_program *program : {programs.progs.on_import_start, programs.progs.on_import_done})
-        bpf_program__set_autoload(program, settings.imports);
+    bpf_program__set_autoload(programs.progs.on_import, settings.imports);
     bpf_map__set_autocreate(programs.maps.lines, by_lines || settings.function_calls);
     for (bpf_map *map : {programs.maps.line_threads, programs.maps.line_sites})
         bpf_map__set_autocreate(map, by_lines);
+    if (has_uprobe_multi())
+        for (bpf_program *program : {programs.progs.on_line, programs.progs.on_line_empty,
+                                     programs.progs.on_function_entry, programs.progs.on_gc, programs.progs.on_import})
+            bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(kUprobeMulti));
 }
 
 void choose_owners(memtrace_bpf &programs, bool wanted, uint32_t cpus) {

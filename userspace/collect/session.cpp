@@ -19,8 +19,6 @@ using namespace std::chrono_literals;
 // short processes never runs out of slots.
 constexpr size_t kCollectAt = 64;
 constexpr size_t kMaxSourceRoots = 200;
-// Each holds two files open too. Beyond this, garbage collections are not counted.
-constexpr size_t kMaxProbes = 200;
 constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
 constexpr auto kSearchEvery = 5ms;            // for an interpreter, in the second after code was mapped
 constexpr auto kLaterSearchEvery = 500ms;
@@ -40,11 +38,13 @@ uint64_t monotonic_ns() {
 Session::Session(const TracerSettings &settings) : tracer_(settings) {}
 
 bool Session::follow(int pid, const FoundPython &python) {
-    ProcessDetails details{read_identity(pid), std::nullopt, open_sources(pid)};
+    ProcessDetails details;
+    details.identity = read_identity(pid);
+    details.sources = open_sources(pid);
     if (!tracer_.follow(pid, python.runtime))
         return false;
     details.python = remember(python, python.open_path(pid));
-    start_probes(details, pid, python.open_path(pid));
+    details.probes = attach_probes(pid, *details.python, python.open_path(pid));
     for (const mt_account *account : tracer_.accounts()) {
         if (account->tgid != static_cast<uint32_t>(pid))
             continue;
@@ -67,58 +67,43 @@ const FoundPython &Session::remember(FoundPython python, const std::string &path
 
 void Session::expect(int pid, const std::string &command) {
     expected_ = pid;
-    if (auto python = find_python_of_command(command)) {
+    if (auto python = find_python_of_command(command))
         attach_probes(pid, remember(*python, python->module_path), python->module_path);
-    }
     tracer_.expect(pid);
 }
 
-void Session::attach_line_probe(int pid, const FoundPython &python, const std::string &path) {
-    if (tracer_.settings().engine != Engine::kLine || tracer_.has_probe(Probe::kLine, pid, python.file))
-        return;
-    std::string refusal = probe_refusal(python.probes, "line");
-    if (refusal.empty()) {
-        int places = find_probe(*python.probes, "line")->locations;
-        if (tracer_.attach_probe(Probe::kLine, pid, python.file, path, places))
-            return;
-        refusal = fmt::format("its python:line probe cannot be attached to: {}", strerror(errno));
+std::map<Probed, std::string> Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {
+    const TracerSettings &settings = tracer_.settings();
+    ProbeLinks &links = tracer_.probes();
+    std::map<Probed, std::string> refusals;
+    auto attach = [&](Probed what) { refusals[what] = links.attach(what, pid, python, path); };
+    if (settings.engine == Engine::kLine)
+        attach(Probed::kLines);
+    if (settings.function_calls) {
+        std::string refusal = calls_refusal(python.probes, links.has(Probed::kLines, pid, python.file));
+        if (refusal.empty())
+            attach(Probed::kFunctionEntries);
+        else
+            refusals[Probed::kFunctionEntries] = refusal;
     }
-    if (refused_.emplace(python.file.device, python.file.inode).second)
-        spdlog::warn("process {} ({}): {}; its lines are found by the stack engine, and not counted", pid,
-                     python.module_path, refusal);
+    attach(Probed::kCollections);
+    if (settings.imports)
+        attach(Probed::kImports);
+    warn_of_refusals(pid, python, refusals);
+    return refusals;
 }
 
-void Session::attach_function_probe(int pid, const FoundPython &python, const std::string &path) {
-    if (!tracer_.settings().function_calls || tracer_.has_probe(Probe::kFunctionEntry, pid, python.file) ||
-        !calls_refusal(python.probes, tracer_.has_probe(Probe::kLine, pid, python.file)).empty())
-        return;
-    if (!tracer_.attach_probe(Probe::kFunctionEntry, pid, python.file, path, 1) && has_memory(pid))
-        spdlog::warn("process {} ({}): its python:function__entry probe cannot be attached to: {}", pid,
-                     python.module_path, strerror(errno));
-}
-
-bool Session::attach_pair(Probe start, Probe done, const std::string &name, int pid, const FoundPython &python,
-                          const std::string &path) {
-    if (tracer_.has_probe(start, pid, python.file))
-        return true;
-    if (tracer_.probe_count() >= kMaxProbes || !probe_refusal(python.probes, name + "__start").empty() ||
-        !probe_refusal(python.probes, name + "__done").empty())
-        return false;
-    // The end first: what is counted is that of which both ends were seen.
-    if (tracer_.attach_probe(done, pid, python.file, path, 1) && tracer_.attach_probe(start, pid, python.file, path, 1))
-        return true;
-    if (has_memory(pid))
-        spdlog::warn("process {} ({}): its probes python:{}__* cannot be attached to: {}", pid, python.module_path,
-                     name, strerror(errno));
-    return false;
-}
-
-void Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {
-    attach_line_probe(pid, python, path);
-    attach_function_probe(pid, python, path);
-    attach_pair(Probe::kCollectionStart, Probe::kCollectionDone, "gc", pid, python, path);
-    if (tracer_.settings().imports)
-        attach_pair(Probe::kImportStart, Probe::kImportDone, "import__find__load", pid, python, path);
+// Of what was asked for by an option, once for an interpreter; the report says the rest.
+void Session::warn_of_refusals(int pid, const FoundPython &python, const std::map<Probed, std::string> &refusals) {
+    const std::map<Probed, const char *> consequences = {
+        {Probed::kLines, "its lines are found by the stack engine, and not counted"},
+        {Probed::kFunctionEntries, "its calls of functions are not counted"},
+        {Probed::kImports, "its imports are not seen"},
+    };
+    for (const auto &[what, refusal] : refusals)
+        if (!refusal.empty() && consequences.contains(what) && has_memory(pid) &&
+            refused_.emplace(what, python.file.device, python.file.inode).second)
+            spdlog::warn("process {} ({}): {}; {}", pid, python.module_path, refusal, consequences.at(what));
 }
 
 bool Session::add_import(std::span<const uint8_t> bytes) {
@@ -134,21 +119,13 @@ bool Session::add_import(std::span<const uint8_t> bytes) {
     return true;
 }
 
-void Session::start_probes(ProcessDetails &details, int pid, const std::string &path) {
-    attach_probes(pid, *details.python, path);
-    details.lines_counted = tracer_.has_probe(Probe::kLine, pid, details.python->file);
-    details.collections_counted = tracer_.has_probe(Probe::kCollectionStart, pid, details.python->file);
-    details.calls_counted = tracer_.has_probe(Probe::kFunctionEntry, pid, details.python->file);
-    details.imports_seen = tracer_.has_probe(Probe::kImportStart, pid, details.python->file);
-}
-
 // Of processes that have ended.
 void Session::drop_probes() {
     std::set<int> live = {expected_};
     for (const mt_account *account : tracer_.accounts())
         if (account->state == MT_ACCOUNT_OPEN)
             live.insert(static_cast<int>(account->tgid));
-    tracer_.keep_probes(live);
+    tracer_.probes().keep(live);
 }
 
 // It is switched on while the interpreter starts, and stays on.
@@ -259,9 +236,9 @@ void Session::look_at_new_accounts() {
         }
         // An interpreter known at exec is the executable; what a fork has inherited is mapped in it as in its parent.
         if (lives && details.python)
-            start_probes(details, pid,
-                         account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
-                                                                 : fmt::format("/proc/{}/exe", pid));
+            details.probes = attach_probes(pid, *details.python,
+                                           account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
+                                                                                   : fmt::format("/proc/{}/exe", pid));
         if (pending && lives)
             searching_[account->id] = {Clock::now(), Clock::now()};
     }
@@ -286,7 +263,7 @@ void Session::search_interpreters() {
         if (python && tracer_.set_python(id, python->runtime)) {
             auto pid = static_cast<int>(account->tgid);
             details_[id].python = remember(*python, python->open_path(pid));
-            start_probes(details_[id], pid, python->open_path(pid));
+            details_[id].probes = attach_probes(pid, *details_[id].python, python->open_path(pid));
             details_[id].sources = open_sources(pid);
             it = searching_.erase(it);
             continue;

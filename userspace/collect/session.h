@@ -10,6 +10,8 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -30,11 +32,14 @@ struct ProcessDetails {
     std::optional<FoundPython> python;
     // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
     std::shared_ptr<SourceFiles> sources;
-    bool jit = false;                  // was on at some time: lines are approximate
-    bool lines_counted = false;        // by the line engine
-    bool calls_counted = false;        // of Python functions
-    bool imports_seen = false;         // with TracerSettings::imports, where the interpreter has probes for them
-    bool collections_counted = false;  // garbage collections, where the interpreter has probes for them
+    bool jit = false;  // was on at some time: lines are approximate
+    // Of those that are wanted: why the process's are not listened to; empty when they are.
+    std::map<Probed, std::string> probes;
+
+    bool listens_to(Probed what) const {
+        auto found = probes.find(what);
+        return found != probes.end() && found->second.empty();
+    }
 };
 
 // What the status line shows. Bytes; all processes together.
@@ -106,14 +111,9 @@ class Session {
     void receive(std::span<const uint8_t> record);
     void look_at_new_accounts();
     // Attaches to the probes of a process whose interpreter is known; `path` opens its file.
-    void start_probes(ProcessDetails &details, int pid, const std::string &path);
-    void attach_probes(int pid, const FoundPython &python, const std::string &path);
-    // Both ends of something that has two; false when one is not to be had.
-    bool attach_pair(Probe start, Probe done, const std::string &name, int pid, const FoundPython &python,
-                     const std::string &path);
+    std::map<Probed, std::string> attach_probes(int pid, const FoundPython &python, const std::string &path);
+    void warn_of_refusals(int pid, const FoundPython &python, const std::map<Probed, std::string> &refusals);
     bool add_import(std::span<const uint8_t> record);
-    void attach_line_probe(int pid, const FoundPython &python, const std::string &path);
-    void attach_function_probe(int pid, const FoundPython &python, const std::string &path);
     void drop_probes();
     void look_for_jit();
     void name_native_places();
@@ -142,7 +142,7 @@ class Session {
     };
     std::map<uint32_t, Search> searching_;                        // accounts whose interpreter is not found yet
     std::map<std::pair<uint64_t, uint64_t>, FoundPython> known_;  // by device and inode of the executable
-    std::set<std::pair<uint64_t, uint64_t>> refused_;             // interpreters that the line engine cannot use
+    std::set<std::tuple<Probed, uint64_t, uint64_t>> refused_;    // probes that the user was told of, by interpreter
     std::vector<AccountData> collected_;
     uint64_t malformed_records_ = 0;
     size_t source_roots_ = 0;

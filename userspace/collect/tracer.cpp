@@ -74,7 +74,8 @@ std::vector<std::pair<Key, Value>> read_hash(const bpf_map *map) {
 
 }  // namespace
 
-Tracer::Tracer(const TracerSettings &settings) : settings_(settings), programs_(load_programs(settings)) {
+Tracer::Tracer(const TracerSettings &settings)
+    : settings_(settings), programs_(load_programs(settings)), probes_(*programs_, settings.empty_line_probe) {
     accounts_bytes_ = MT_SLOTS * sizeof(mt_account);
     void *shared =
         mmap(nullptr, accounts_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(programs_->maps.accounts), 0);
@@ -196,61 +197,8 @@ void Tracer::remember_interpreter(const mt_file_id &executable, const mt_python 
                          BPF_ANY);
 }
 
-bool Tracer::attach_probe(Probe probe, int pid, const mt_file_id &module, const std::string &path, int places) {
-    const char *name = "";
-    bpf_program *program = nullptr;
-    bpf_usdt_opts options{};
-    options.sz = sizeof(options);
-    switch (probe) {
-        case Probe::kLine: {
-            name = "line";
-            program = settings_.empty_line_probe ? programs_->progs.on_line_empty : programs_->progs.on_line;
-            std::pair file{module.device, module.inode};
-            if (places == 1 && !line_sites_.contains(file) && line_sites_.size() + 1 < MT_SITES)
-                line_sites_.emplace(file, static_cast<uint32_t>(line_sites_.size()) + 1);
-            options.usdt_cookie = line_sites_.contains(file) ? line_sites_[file] : 0;
-            break;
-        }
-        case Probe::kFunctionEntry:
-            name = "function__entry";
-            program = programs_->progs.on_function_entry;
-            break;
-        case Probe::kCollectionStart:
-            name = "gc__start";
-            program = programs_->progs.on_gc_start;
-            break;
-        case Probe::kCollectionDone:
-            name = "gc__done";
-            program = programs_->progs.on_gc_done;
-            break;
-        case Probe::kImportStart:
-            name = "import__find__load__start";
-            program = programs_->progs.on_import_start;
-            break;
-        case Probe::kImportDone:
-            name = "import__find__load__done";
-            program = programs_->progs.on_import_done;
-            break;
-    }
-    bpf_link *link = bpf_program__attach_usdt(program, pid, path.c_str(), "python", name, &options);
-    if (!link)
-        return false;
-    probes_.insert_or_assign({pid, probe}, AttachedProbe{module, Link(link)});
-    return true;
-}
-
-bool Tracer::has_probe(Probe probe, int pid, const mt_file_id &module) const {
-    auto found = probes_.find({pid, probe});
-    return found != probes_.end() && found->second.module.device == module.device &&
-           found->second.module.inode == module.inode;
-}
-
-void Tracer::keep_probes(const std::set<int> &pids) {
-    std::erase_if(probes_, [&pids](const auto &probe) { return !pids.contains(probe.first.first); });
-}
-
 void Tracer::stop() {
-    probes_.clear();
+    probes_.keep({});
     programs_->bss->mt_stopping = 1;
     if (kernel_types().threads_keep_counts)
         close_what_threads_keep();

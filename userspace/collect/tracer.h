@@ -13,13 +13,13 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "collect/account_data.h"
+#include "collect/probe_links.h"
 #include "collect/programs.h"
 #include "memtrace/wire.h"
 
@@ -34,9 +34,6 @@ struct ProgramCost {
     uint64_t run_ns = 0;
 };
 
-// CPython's own probes that a BPF program is attached to.
-enum class Probe { kLine, kFunctionEntry, kCollectionStart, kCollectionDone, kImportStart, kImportDone };
-
 class Tracer {
   public:
     explicit Tracer(const TracerSettings &settings);
@@ -48,15 +45,10 @@ class Tracer {
     void expect(int pid);
     // From now on an exec of this file is known to start this interpreter, whose addresses are as the file has them.
     void remember_interpreter(const mt_file_id &executable, const mt_python &python);
-    // Attaches to a probe of `pid`, whose interpreter is the ELF file that `path` opens. `places` is how many there are
-    // of the probe in its code. False, with errno, when the kernel refuses.
-    bool attach_probe(Probe probe, int pid, const mt_file_id &module, const std::string &path, int places);
-    bool has_probe(Probe probe, int pid, const mt_file_id &module) const;
-    size_t probe_count() const {
-        return probes_.size();
+    // CPython's own, in processes that are followed.
+    ProbeLinks &probes() {
+        return probes_;
     }
-    // Detaches from all processes but these.
-    void keep_probes(const std::set<int> &pids);
     // Closes all accounts. The hooks charge nothing from then on; the destructor detaches them, which takes the kernel
     // most of a second.
     void stop();
@@ -110,19 +102,14 @@ class Tracer {
     };
 
     using Link = std::unique_ptr<bpf_link, Destroy>;
-    struct AttachedProbe {
-        mt_file_id module{};
-        Link link;
-    };
 
     TracerSettings settings_;
     Programs programs_;
+    ProbeLinks probes_;
     std::unique_ptr<ring_buffer, Destroy> ring_;
     mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
     size_t accounts_bytes_ = 0;
     std::vector<Link> links_;
-    std::map<std::pair<int, Probe>, AttachedProbe> probes_;         // by pid
-    std::map<std::pair<uint64_t, uint64_t>, uint32_t> line_sites_;  // by the module's device and inode
     std::function<void(std::span<const uint8_t>)> handler_;
 };
 

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "process/usdt_probes.h"
 
-#include <bcc/bcc_usdt.h>
+#include <bcc/bcc_elf.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <sstream>
 #include <utility>
 
 #include "base/file_descriptor.h"
+#include "process/elf_image.h"
 #include "process/limited_child.h"
 
 namespace memtrace {
@@ -19,24 +23,24 @@ namespace {
 
 constexpr std::string_view kProvider = "python";
 constexpr const char *kEndMark = "end";
+constexpr size_t kMaxLocations = 64;  // of one probe; CPython's have four at most
 
-// bcc_usdt_foreach takes a plain function.
-thread_local std::string *answer;
-
-void add_to_answer(bcc_usdt *probe) {
-    if (probe->provider == kProvider)
-        *answer += fmt::format("{} {} {}\n", probe->name, probe->num_locations, probe->semaphore != 0);
+// A note for each location, one a line: name, address, the semaphore's address, and the arguments as they stand there.
+void add_note(const char *, const bcc_elf_usdt *note, void *answer) {
+    if (note->provider != kProvider)
+        return;
+    std::string arguments = note->arg_fmt;
+    std::replace_if(
+        arguments.begin(), arguments.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+    *static_cast<std::string *>(answer) +=
+        fmt::format("{} {} {} {}\n", note->name, note->pc, note->semaphore, arguments);
 }
 
-// BCC 0.26 trusts a note to hold the three strings that it should, and an argument's description to be well-formed. It
-// also prints what it reads.
+// BCC 0.26 trusts a note to hold the three strings that it should.
 std::string read_notes(int file) {
     std::string text;
-    answer = &text;
-    if (void *probes = bcc_usdt_new_frompath(fmt::format("/proc/self/fd/{}", file).c_str())) {
-        bcc_usdt_foreach(probes, add_to_answer);
+    if (bcc_elf_foreach_usdt(fmt::format("/proc/self/fd/{}", file).c_str(), add_note, &text) == 0)
         text += kEndMark;
-    }
     return text;
 }
 
@@ -45,6 +49,36 @@ bool is_probe_name(std::string_view name) {
     return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
     });
+}
+
+// The compiler leaves a no-op where a probe is to be: anywhere else a breakpoint would break the program.
+bool is_probe_place(const ElfImage &image, uint64_t address) {
+    if (image.machine == EM_AARCH64)
+        return image.read_value<uint32_t>(address) == 0xd503201f;
+    constexpr std::array<uint8_t, 5> kLongNop = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+    return image.read_value<uint8_t>(address) == 0x90 || image.read_value<std::array<uint8_t, 5>>(address) == kLongNop;
+}
+
+// One line of read_notes(); false when it is not what it should be.
+bool add_location(const std::string &line, const ElfImage &image, std::map<std::string, UsdtProbe> &probes) {
+    std::istringstream words(line);
+    std::string name, arguments;
+    uint64_t address = 0, semaphore = 0;
+    if (!(words >> name >> address >> semaphore) || !is_probe_name(name))
+        return false;
+    std::getline(words, arguments);
+    UsdtProbe &probe = probes[name];
+    probe.name = name;
+    auto offset = image.offset_of(address);
+    auto semaphore_offset = semaphore ? image.offset_of(semaphore) : 0;
+    if (!offset || !semaphore_offset || !is_probe_place(image, address))
+        probe.refusal = "its note names a place in the file that is none";
+    else if (probe.locations.size() == kMaxLocations)
+        probe.refusal = fmt::format("it has more than {} locations", kMaxLocations);
+    else
+        probe.locations.push_back({*offset, *semaphore_offset, parse_usdt_arguments(arguments, image.machine)});
+    probe.has_semaphore = semaphore != 0;
+    return true;
 }
 
 // What CPython's tracker and experiments say of each probe, by version.
@@ -88,20 +122,21 @@ std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_pa
     struct stat status;
     if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
         return std::nullopt;
-    std::istringstream lines(ask_limited_child({}, {file.get()}, [&file] { return read_notes(file.get()); }));
-    std::vector<UsdtProbe> probes;
-    UsdtProbe probe;
-    while (lines >> probe.name && probe.name != kEndMark) {
-        std::string semaphore;
-        if (!(lines >> probe.locations >> semaphore) || !is_probe_name(probe.name))
+    auto image = read_elf_image(fmt::format("/proc/self/fd/{}", file.get()), {});
+    std::istringstream notes(ask_limited_child({}, {file.get()}, [&file] { return read_notes(file.get()); }));
+    std::map<std::string, UsdtProbe> by_name;
+    std::string line;
+    while (std::getline(notes, line) && line != kEndMark)
+        if (!image || !add_location(line, *image, by_name))
             return std::nullopt;
-        probe.has_semaphore = semaphore == "true";
-        judge(probe, version);
-        probes.push_back(std::exchange(probe, {}));
-    }
-    if (probe.name != kEndMark)
+    if (line != kEndMark)
         return std::nullopt;
-    std::sort(probes.begin(), probes.end(), [](const UsdtProbe &a, const UsdtProbe &b) { return a.name < b.name; });
+    std::vector<UsdtProbe> probes;
+    for (auto &[name, probe] : by_name) {
+        if (probe.refusal.empty())
+            judge(probe, version);
+        probes.push_back(std::move(probe));
+    }
     return probes;
 }
 

@@ -3,18 +3,27 @@
 // CPython. A build without dtrace has none; nothing but the line engine needs any.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "process/python_layouts.h"
+#include "process/usdt_arguments.h"
 
 namespace memtrace {
 
+// Where the code fires it. Offsets are the file's.
+struct UsdtLocation {
+    uint64_t offset = 0;
+    uint64_t semaphore_offset = 0;  // of the counter of those who listen; 0: it has none, and always fires
+    std::optional<std::vector<UsdtArgument>> arguments;  // null: described in a way that memtrace does not know
+};
+
 struct UsdtProbe {
-    std::string name;   // "line", "gc__start", ...
-    int locations = 0;  // newer compilers leave several notes for one probe: attach to all
+    std::string name;                     // "line", "gc__start", ...
+    std::vector<UsdtLocation> locations;  // newer compilers leave several notes for one probe: attach to all
     bool has_semaphore = false;
     std::string refusal;          // empty when it may be used; otherwise one sentence: why not
     std::string note;             // a condition under which it fires, or a doubt; may be empty

@@ -52,7 +52,7 @@ Row row_of(const EngineVerdict &engine) {
 }
 
 Row row_of(const UsdtProbe &probe) {
-    std::string found = fmt::format("{} location{}", probe.locations, probe.locations == 1 ? "" : "s");
+    std::string found = fmt::format("{} location{}", probe.locations.size(), probe.locations.size() == 1 ? "" : "s");
     if (!probe.note.empty())
         found += "; " + probe.note;
     return {"python:" + probe.name, probe.refusal.empty(), probe.refusal.empty() ? found : probe.refusal, ""};
@@ -111,7 +111,7 @@ json render_process(const ProcessDiagnosis &process) {
     rendered["probes"] = json::array();
     for (const UsdtProbe &probe : *process.python->probes)
         rendered["probes"].push_back({{"name", probe.name},
-                                      {"locations", probe.locations},
+                                      {"locations", probe.locations.size()},
                                       {"has_semaphore", probe.has_semaphore},
                                       {"usable", probe.refusal.empty()},
                                       {"reason", text_or_null(probe.refusal)},

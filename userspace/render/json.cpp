@@ -185,6 +185,17 @@ json render_function_calls(const std::vector<ReportCalls> &calls) {
     return rows;
 }
 
+json render_missing(const std::vector<MissingFigure> &missing) {
+    const std::map<Probed, const char *> keys = {{Probed::kLines, "occurrences"},
+                                                 {Probed::kFunctionEntries, "function_calls"},
+                                                 {Probed::kCollections, "gc"},
+                                                 {Probed::kImports, "imports"}};
+    json rows = json::array();
+    for (const auto &[what, reason] : missing)
+        rows.push_back({{"figure", keys.at(what)}, {"reason", reason}});
+    return rows;
+}
+
 json render_process(const ReportProcess &process) {
     Balance total = process.balances.total();
     json python = nullptr;
@@ -238,7 +249,8 @@ json render_process(const ReportProcess &process) {
             {"arenas", arenas},
             {"function_calls", process.function_calls ? render_function_calls(*process.function_calls) : json()},
             {"gc", render_collections(process)},
-            {"imports", process.imports ? render_imports(*process.imports) : json()}};
+            {"imports", process.imports ? render_imports(*process.imports) : json()},
+            {"missing", render_missing(process.missing)}};
 }
 
 }  // namespace

@@ -198,11 +198,8 @@ void render_resident(std::string &out, const ReportResident &resident) {
 }
 
 void render_collections(std::string &out, const ReportProcess &process) {
-    if (!process.collections) {
-        if (process.python)
-            out += "Garbage collections were not counted: this build of CPython has no probes for them.\n";
+    if (!process.collections)
         return;
-    }
     out += "\nGarbage collections    Count      Objects       Paused      Longest    RSS change\n";
     auto row = [&out](const std::string &name, const CollectionSum &sum) {
         auto ms = [](uint64_t ns) { return fmt::format("{:.3f} ms", static_cast<double>(ns) / 1e6); };
@@ -222,6 +219,17 @@ void render_collections(std::string &out, const ReportProcess &process) {
     for (const auto &[place, sum] : places)
         out += fmt::format("  {} of {:.3f} ms together at {}\n", sum.count, static_cast<double>(sum.pause_ns) / 1e6,
                            describe_place(place));
+}
+
+void render_missing(std::string &out, const std::vector<MissingFigure> &missing) {
+    const std::map<Probed, const char *> names = {
+        {Probed::kLines, "Lines were not counted"},
+        {Probed::kFunctionEntries, "Calls of functions were not counted"},
+        {Probed::kCollections, "Garbage collections were not counted"},
+        {Probed::kImports, "Imports were not seen"},
+    };
+    for (const auto &[what, reason] : missing)
+        out += fmt::format("{}: {}.\n", names.at(what), printable(reason));
 }
 
 void render_function_calls(std::string &out, const std::vector<ReportCalls> &calls) {
@@ -315,6 +323,7 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     if (process.resident)
         render_resident(out, *process.resident);
     render_calls(out, process);
+    render_missing(out, process.missing);
     render_collections(out, process);
     if (process.function_calls)
         render_function_calls(out, *process.function_calls);

@@ -173,6 +173,18 @@ void explain_process(ReportProcess &process, std::optional<TakenLook> look) {
     process.findings = find_causes(explanation);
 }
 
+std::vector<MissingFigure> build_missing(const ProcessDetails &details) {
+    if (!details.python)
+        return {};
+    if (details.probes.empty())
+        return {{Probed::kCollections, "the process ended before memtrace could attach to its probes"}};
+    std::vector<MissingFigure> missing;
+    for (const auto &[what, refusal] : details.probes)
+        if (!refusal.empty())
+            missing.push_back({what, refusal});
+    return missing;
+}
+
 ReportProcess build_process(Session &session, const AccountData &data, const ReportFilter &filter, LastLook &look,
                             int64_t page_bytes) {
     const mt_account &account = data.account;
@@ -206,7 +218,8 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     process.peak_bytes = account.peak_rss * page_bytes;
     bool command_given = std::count(process.cmdline.begin(), process.cmdline.end(), "-c") > 0;
     process.functions = build_functions(data, session.codes(), details.sources.get(), filter, command_given,
-                                        details.lines_counted && !session.tracer().lost_line_hits(), page_bytes);
+                                        details.listens_to(Probed::kLines) && !session.tracer().lost_line_hits(),
+                                        page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_native(data, session.natives(), page_bytes))
         process.native.push_back({key.first, key.second, sum});
@@ -223,12 +236,13 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.resident = build_resident(data, session, process.balances.total().end);
     process.calls = sum_calls(data, page_bytes);
     process.arenas = build_arenas(data, session.codes());
-    if (details.calls_counted)
+    if (details.listens_to(Probed::kFunctionEntries))
         process.function_calls = build_calls(data, session.codes(), filter, process.functions);
-    if (details.imports_seen)
+    if (details.listens_to(Probed::kImports))
         process.imports = build_imports(data.imports);
-    if (details.collections_counted)
+    if (details.listens_to(Probed::kCollections))
         process.collections = sum_collections(data, session.codes(), page_bytes);
+    process.missing = build_missing(details);
     explain_process(process, look.take(session, account, process.balances.total().end));
     return process;
 }

@@ -93,6 +93,12 @@ struct ReportArenas {
     std::map<Place, ArenaSum> places;
 };
 
+// What an interpreter's probes would have told, and why they were not listened to.
+struct MissingFigure {
+    Probed what;
+    std::string reason;
+};
+
 struct ReportProcess {
     int pid = 0;
     int parent_pid = 0;  // 0: not forked from a process in this report
@@ -112,9 +118,10 @@ struct ReportProcess {
     std::optional<ReportResident> resident;  // null: not asked for
     std::map<mt_call_kind, CallTotal> calls;
     std::optional<ReportArenas> arenas;
-    std::optional<std::vector<Import>> imports;  // null: not asked for, or the interpreter has no probes for them
-    std::optional<std::vector<ReportCalls>> function_calls;  // most first; null: not asked for, or not to be had
-    std::optional<Collections> collections;                  // null: the interpreter has no probes for them
+    std::optional<std::vector<Import>> imports;              // null: not asked for, or `missing` says why
+    std::optional<std::vector<ReportCalls>> function_calls;  // most first; null: not asked for, or `missing` says why
+    std::optional<Collections> collections;                  // null: `missing` says why, of a process with Python
+    std::vector<MissingFigure> missing;
     std::optional<TakenLook> look;  // null: it had ended otherwise, or could not be looked into
     std::vector<Finding> findings;  // without that, only those of what was traced
 };

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "collect/probe_links.h"
+
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "collect/uprobes.h"
+#include "memtrace.skel.h"
+
+namespace memtrace {
+
+namespace {
+
+// For maps, programs, hooks, sources of many processes, and children's own files.
+constexpr rlim_t kOtherFiles = 768;
+constexpr rlim_t kMostFiles = 8192;
+
+struct Listened {
+    const char *probe;
+    size_t arguments;  // that the program reads
+    uint64_t cookie = 0;
+};
+
+// The end first: what is counted is that of which both ends were seen.
+std::vector<Listened> listened_to(Probed what) {
+    switch (what) {
+        case Probed::kLines:
+            return {{"line", 3}};
+        case Probed::kFunctionEntries:
+            return {{"function__entry", 3}};
+        case Probed::kCollections:
+            return {{"gc__done", 1, MT_PROBE_DONE}, {"gc__start", 1, MT_PROBE_START}};
+        case Probed::kImports:
+            return {{"import__find__load__done", 2, MT_PROBE_DONE}, {"import__find__load__start", 1, MT_PROBE_START}};
+    }
+    return {};
+}
+
+const bpf_program *program_of(const memtrace_bpf &programs, Probed what, bool empty_line_probe) {
+    switch (what) {
+        case Probed::kLines:
+            return empty_line_probe ? programs.progs.on_line_empty : programs.progs.on_line;
+        case Probed::kFunctionEntries:
+            return programs.progs.on_function_entry;
+        case Probed::kCollections:
+            return programs.progs.on_gc;
+        case Probed::kImports:
+            return programs.progs.on_import;
+    }
+    return nullptr;
+}
+
+// How many files may be open for probes. Of ours only, for a command that is run has been forked already.
+size_t raise_open_files() {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = std::max(limit.rlim_cur, std::min(limit.rlim_max, kMostFiles));
+    setrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur > kOtherFiles ? limit.rlim_cur - kOtherFiles : 0;
+}
+
+std::string describe_error(const char *probe, int error) {
+    if (error == ESRCH)
+        return "the process has ended";
+    return fmt::format("its probe python:{} cannot be attached to: {}", probe, strerror(error));
+}
+
+}  // namespace
+
+ProbeLinks::ProbeLinks(const memtrace_bpf &programs, bool empty_line_probe)
+    : programs_(programs),
+      empty_line_probe_(empty_line_probe),
+      has_multi_(bpf_program__expected_attach_type(programs.progs.on_gc) == kUprobeMulti),
+      most_open_files_(raise_open_files()),
+      specs_(programs.maps.__bpf_usdt_specs) {}
+
+void ProbeLinks::DestroyLink::operator()(bpf_link *link) const {
+    bpf_link__destroy(link);
+}
+
+std::string ProbeLinks::attach(Probed what, int pid, const FoundPython &python, const std::string &path) {
+    if (has(what, pid, python.file))
+        return "";
+    std::vector<Place> places;
+    for (const Listened &listened : listened_to(what)) {
+        std::string refusal = probe_refusal(python.probes, listened.probe);
+        if (!refusal.empty())
+            return refusal;
+        for (const UsdtLocation &location : find_probe(*python.probes, listened.probe)->locations) {
+            if (!location.arguments || location.arguments->size() < listened.arguments)
+                return fmt::format("its probe python:{} has arguments that memtrace cannot read", listened.probe);
+            places.push_back({listened.probe, &location, listened.cookie});
+        }
+    }
+    if (what == Probed::kLines)
+        for (Place &place : places)
+            place.cookie = line_site(python);
+    Attached attached;
+    attached.module = python.file;
+    attached.open_files = has_multi_ ? 1 : 2 * places.size();
+    if (open_files_ + attached.open_files > most_open_files_)
+        return "memtrace listens to as many processes as its limit of open files allows (ulimit -n)";
+    const bpf_program *program = program_of(programs_, what, empty_line_probe_);
+    std::string refusal = has_multi_ ? attach_multi(program, pid, path, places, attached)
+                                     : attach_by_perf(program, pid, path, places, attached);
+    if (!refusal.empty())
+        return refusal;
+    open_files_ += attached.open_files;
+    Attached &before = attached_[{pid, what}];  // of another interpreter, before an exec
+    open_files_ -= before.open_files;
+    before = std::move(attached);
+    return "";
+}
+
+// Which row of line_sites learns where this interpreter has its frame; 0, which never learns, where there is more than
+// one place, or no more room.
+uint64_t ProbeLinks::line_site(const FoundPython &python) {
+    std::pair file{python.file.device, python.file.inode};
+    if (find_probe(*python.probes, "line")->locations.size() == 1 && line_sites_.size() + 1 < MT_SITES)
+        line_sites_.emplace(file, line_sites_.size() + 1);
+    auto site = line_sites_.find(file);
+    return site == line_sites_.end() ? 0 : site->second;
+}
+
+std::string ProbeLinks::attach_multi(const bpf_program *program, int pid, const std::string &path,
+                                     const std::vector<Place> &places, Attached &attached) {
+    std::vector<UprobePlace> uprobes;
+    for (const Place &place : places) {
+        ProbeSpecs::Use spec = specs_.use(*place.location->arguments, place.cookie);
+        if (!spec)
+            return "memtrace knows as many kinds of probes already as it has room for";
+        uprobes.push_back({place.location->offset, place.location->semaphore_offset, *spec});
+        attached.specs.push_back(std::move(spec));
+    }
+    FileDescriptor file(open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (file)
+        attached.multi = attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, uprobes);
+    return attached.multi ? "" : describe_error(places.front().probe, errno);
+}
+
+// libbpf finds all places of a probe itself.
+std::string ProbeLinks::attach_by_perf(const bpf_program *program, int pid, const std::string &path,
+                                       const std::vector<Place> &places, Attached &attached) {
+    const char *done = "";
+    for (const Place &place : places) {
+        if (std::string_view(place.probe) == done)
+            continue;
+        done = place.probe;
+        bpf_usdt_opts options{};
+        options.sz = sizeof(options);
+        options.usdt_cookie = place.cookie;
+        bpf_link *link = bpf_program__attach_usdt(program, pid, path.c_str(), "python", place.probe, &options);
+        if (!link) {
+            int error = errno;
+            std::string refusal = error == EACCES || error == EPERM ? perf_uprobes_refusal() : "";
+            return refusal.empty() ? describe_error(place.probe, error) : refusal;
+        }
+        attached.perf.emplace_back(link);
+    }
+    return "";
+}
+
+bool ProbeLinks::has(Probed what, int pid, const mt_file_id &module) const {
+    auto found = attached_.find({pid, what});
+    return found != attached_.end() && found->second.module.device == module.device &&
+           found->second.module.inode == module.inode;
+}
+
+void ProbeLinks::keep(const std::set<int> &pids) {
+    for (auto it = attached_.begin(); it != attached_.end();) {
+        if (pids.contains(it->first.first)) {
+            ++it;
+            continue;
+        }
+        open_files_ -= it->second.open_files;
+        it = attached_.erase(it);
+    }
+}
+
+}  // namespace memtrace
