@@ -2,18 +2,19 @@
 import json
 import os
 import subprocess
+import time
 import unittest
 
 import jsonschema
 
-from harness import IN_A_PID_NAMESPACE, MEMTRACE, NOBODY, PYTHON, ROOT, WITHOUT_BPF, WITHOUT_BTF, RootTest, \
-    claim_version, load
+from harness import CAPABILITIES, IN_A_PID_NAMESPACE, MEMTRACE, NOBODY, PYTHON, REFUSING_BPF, ROOT, WITHOUT_BPF, \
+    WITHOUT_BTF, RootTest, claim_version, load
 
 SCHEMA = os.path.join(ROOT, "docs", "doctor.schema.json")
 READY, NOT_READY, USAGE, OURS = 0, 1, 2, 125
 PROBES = ["audit", "function__entry", "function__return", "gc__done", "gc__start", "import__find__load__done",
           "import__find__load__start", "line"]
-CAPABILITIES = {"cap_bpf", "cap_perfmon", "cap_sys_ptrace", "cap_checkpoint_restore", "cap_dac_read_search"}
+OPTIONS = ["--owners", "--engine line", "--calls", "--imports"]  # whose programs it has loaded
 SLEEP = "import time\nprint('ready', flush=True)\ntime.sleep(600)\n"
 
 
@@ -60,13 +61,37 @@ class DoctorTest(RootTest):
     def test_a_host_that_can_trace(self):
         found = self.doctor()
         self.assertIsNone(found["process"])
-        self.assertEqual(not_ok(found["user"]) & CAPABILITIES, set())
+        self.assertEqual(not_ok(found["user"]) & set(CAPABILITIES), set())
         by_name = {check["name"]: check for check in found["kernel"]}
         self.assertEqual(by_name["release"]["found"], os.uname().release)
         for name in ("BTF", "bpf system call", "BPF programs", "tracepoints", "ring buffers"):
             self.assertTrue(by_name[name]["ok"] and by_name[name]["required"], name)
-        for name in ("cheap RSS hook", "USDT probes", "task storage", "attach cookies", "user registers"):
+        self.assertTrue(by_name["tracing"]["ok"] and by_name["tracing"]["required"])
+        for name in ("cheap RSS hook", "USDT probes", "task storage", "attach cookies", "user registers", *OPTIONS):
             self.assertFalse(by_name[name]["required"], name)
+
+    def test_it_takes_about_a_second(self):
+        best = 60.0
+        for _ in range(3):
+            begun = time.monotonic()
+            self.memtrace("doctor")
+            best = min(best, time.monotonic() - begun)
+        self.assertLess(best, 2.5)
+
+    def test_a_kernel_that_refuses_the_programs(self):
+        """It loads programs, and not these: their constants cannot be frozen (BPF_MAP_FREEZE is 22)."""
+        prefix = [PYTHON, self.write("refusing.py", REFUSING_BPF.format(first=22, last=22, error=1))]
+        found = {check["name"]: check for check in self.doctor(status=NOT_READY, prefix=prefix)["kernel"]}
+        self.assertIs(found["BPF programs"]["ok"], True)
+        for name in ("tracing", *OPTIONS):
+            self.assertIs(found[name]["ok"], False, name)
+            self.assertRegex(found[name]["found"], "refuses memtrace's BPF programs: Error freezing map.*not permitted")
+        self.assertTrue(found["tracing"]["required"])
+        self.assertIn("because of: tracing.", self.table)
+        # memtrace gives up with the very same words.
+        done = subprocess.run([*prefix, MEMTRACE, "run", "--", "/bin/true"], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr),
+                         (OURS, f"memtrace: {found['tracing']['found']}; {found['tracing']['remedy']}\n"))
 
     def test_an_interpreter_with_all_probes(self):
         process = self.process(PYTHON)
@@ -117,7 +142,7 @@ class DoctorTest(RootTest):
     def test_a_user_without_privileges(self):
         program = self.memtrace_for_all()
         found = self.doctor(status=NOT_READY, prefix=NOBODY, program=program)
-        self.assertEqual(not_ok(found["user"]) & CAPABILITIES, CAPABILITIES)
+        self.assertEqual(not_ok(found["user"]) & set(CAPABILITIES), set(CAPABILITIES))
         # What cannot be tried is not said to be missing.
         programs = next(check for check in found["kernel"] if check["name"] == "BPF programs")
         self.assertIsNone(programs["ok"])

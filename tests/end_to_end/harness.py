@@ -27,22 +27,27 @@ MIB = 1 << 20
 SLACK = 128 << 10
 # A cause with fewer bytes is no finding.
 LEAST_FINDING = 64 << 10
-# Runs the rest of its arguments with bpf(2) answering ENOSYS, as on a kernel without CONFIG_BPF_SYSCALL.
-WITHOUT_BPF = """
+# Runs the rest of its arguments with bpf(2) failing where its command is at least `first` and at most `last`.
+REFUSING_BPF = """
 import ctypes, os, struct, sys
-BPF_SYSCALL, ENOSYS = 321, 38
+BPF_SYSCALL, FIRST, LAST, ERROR = 321, {first}, {last}, {error}
 filter = b"".join(struct.pack("HBBI", *row) for row in [
     (0x20, 0, 0, 0),                      # load the system call's number
-    (0x15, 0, 1, BPF_SYSCALL),            # is it bpf?
-    (0x06, 0, 0, 0x00050000 | ENOSYS),    # then fail with ENOSYS
+    (0x15, 0, 4, BPF_SYSCALL),            # is it bpf?
+    (0x20, 0, 0, 16),                     # load its command
+    (0x35, 0, 2, FIRST),                  # is it one of these?
+    (0x25, 1, 0, LAST),
+    (0x06, 0, 0, 0x00050000 | ERROR),     # then fail
     (0x06, 0, 0, 0x7fff0000)])            # else allow
 buffer = ctypes.create_string_buffer(filter)
-program = struct.pack("HxxxxxxQ", 4, ctypes.addressof(buffer))
+program = struct.pack("HxxxxxxQ", 7, ctypes.addressof(buffer))
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0    # PR_SET_NO_NEW_PRIVS
 assert libc.prctl(22, 2, ctypes.create_string_buffer(program)) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 os.execv(sys.argv[1], sys.argv[1:])
 """
+# As on a kernel without CONFIG_BPF_SYSCALL.
+WITHOUT_BPF = REFUSING_BPF.format(first=0, last=1000, error=38)
 # Runs the rest of its arguments where the kernel's BTF is hidden. Privately: nobody else's /sys changes. (/sys is a mount
 # point in a chroot too, where / is not.)
 WITHOUT_BTF = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
@@ -53,6 +58,14 @@ IN_A_PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount", "--propagation", 
                       'mount --make-rprivate /proc && mount -t proc proc /proc && exec "$@"', "sh"]
 # Runs the rest of its arguments as a user without any privilege.
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+# What README says that memtrace needs of root's rights.
+CAPABILITIES = ["cap_bpf", "cap_perfmon", "cap_sys_ptrace", "cap_checkpoint_restore", "cap_dac_read_search"]
+
+
+def nobody_with(capabilities):
+    """Runs the rest of its arguments as nobody with exactly these."""
+    names = ",".join(["-all", *("+" + name.removeprefix("cap_") for name in capabilities)])
+    return [*NOBODY, f"--inh-caps={names}", f"--ambient-caps={names}", f"--bounding-set={names}", "--no-new-privs"]
 
 
 class Interpreter:

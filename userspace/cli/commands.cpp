@@ -60,6 +60,8 @@ FoundPython require_python(int pid) {
 void require_probes(const Options &options, const FoundPython &python, const std::string &file) {
     if (options.engine != Engine::kLine && !options.imports && !options.function_calls)
         return;
+    if (Check check = check_probes(); check.ok != true)
+        fail("--engine line, --calls and --imports cannot be used: {}: {}", check.found, check.remedy);
     auto probes = read_usdt_probes(file, python.version);
     auto require = [&](const std::string &refusal, const char *option, const char *instead) {
         if (!refusal.empty())

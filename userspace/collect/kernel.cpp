@@ -3,22 +3,32 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <linux/perf_event.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/failure.h"
+#include "base/file_descriptor.h"
 #include "collect/kernel_types.h"
+#include "collect/programs.h"
+#include "collect/uprobes.h"
 #include "process/proc_files.h"
 
 namespace memtrace {
@@ -27,11 +37,23 @@ namespace {
 
 constexpr const char *kBtfPath = "/sys/kernel/btf/vmlinux";
 constexpr const char *kTracefs = "/sys/kernel/tracing";
+constexpr const char *kTracepointId = "/sys/kernel/tracing/events/kmem/rss_stat/id";
 constexpr const char *kLockdown = "/sys/kernel/security/lockdown";
-constexpr const char *kUprobes = "/sys/bus/event_source/devices/uprobe";
 
 // Numbers from linux/capability.h.
-enum CapabilityNumber { kDacReadSearch = 2, kPtrace = 19, kSysAdmin = 21, kPerfmon = 38, kBpf = 39, kRestore = 40 };
+enum CapabilityNumber {
+    kDacReadSearch = 2,
+    kPtrace = 19,
+    kSysAdmin = 21,
+    kResource = 24,
+    kPerfmon = 38,
+    kBpf = 39,
+    kRestore = 40
+};
+
+// Said wherever rights are missing.
+constexpr const char *kGetRights = "run memtrace with sudo, or with the capabilities that memtrace doctor lists";
+constexpr const char *kAddRight = "run memtrace with sudo, or add it (setcap(8), or AmbientCapabilities= of a service)";
 
 struct Capability {
     CapabilityNumber number;
@@ -54,13 +76,28 @@ bool has_capability(CapabilityNumber number) {
     return have >> number & 1 || (number >= kPerfmon && have >> kSysAdmin & 1);
 }
 
+// access(2) would ask what the user may who has started us, not what we may by our capabilities.
+bool can_read(const char *path) {
+    return bool(FileDescriptor(open(path, O_RDONLY | O_CLOEXEC)));
+}
+
 bool has_tracepoints() {
-    return access(fmt::format("{}/events/kmem/rss_stat/id", kTracefs).c_str(), R_OK) == 0;
+    return can_read(kTracepointId);
+}
+
+// Whether this user may attach to one. False with errno.
+bool try_tracepoint() {
+    perf_event_attr attributes{};
+    attributes.size = sizeof(attributes);
+    attributes.type = PERF_TYPE_TRACEPOINT;
+    attributes.config = std::strtoull(read_whole_file(kTracepointId).value_or("").c_str(), nullptr, 10);
+    return bool(FileDescriptor(static_cast<int>(syscall(SYS_perf_event_open, &attributes, -1, 0, -1, 0))));
 }
 
 bool can_mount_tracefs() {
-    return access(kTracefs, F_OK) == 0 && access(fmt::format("{}/events", kTracefs).c_str(), F_OK) != 0 &&
-           has_capability(kSysAdmin) &&
+    struct stat status;
+    return stat(kTracefs, &status) == 0 && stat(fmt::format("{}/events", kTracefs).c_str(), &status) != 0 &&
+           errno == ENOENT && has_capability(kSysAdmin) &&
            read_whole_file("/proc/filesystems").value_or("").find("\ttracefs\n") != std::string::npos;
 }
 
@@ -95,16 +132,13 @@ Check not_required(Check check) {
 }
 
 Check check_release() {
-    std::string release = kernel_release();
-    int major = 0, minor = 0;
-    sscanf(release.c_str(), "%d.%d", &major, &minor);
-    if (std::pair(major, minor) < std::pair(5, 10))
-        return not_required(no("release", release, "memtrace is made for Linux 5.10 and later"));
-    return not_required(yes("release", release));
+    if (kernel_is_before(5, 10))
+        return not_required(no("release", kernel_release(), "memtrace is made for Linux 5.10 and later"));
+    return not_required(yes("release", kernel_release()));
 }
 
 Check check_btf() {
-    if (access(kBtfPath, R_OK) == 0)
+    if (can_read(kBtfPath))
         return yes("BTF", kBtfPath);
     return no(
         "BTF", fmt::format("this kernel ({}) offers no BTF at {}", kernel_release(), kBtfPath),
@@ -124,7 +158,7 @@ Check check_loading(int load_error) {
     if (!load_error)
         return yes(name, "the kernel loads them");
     if (load_error == EPERM && !has_capability(kBpf))
-        return unknown(name, "only with cap_bpf can it be tried", "run memtrace with sudo");
+        return unknown(name, "only with cap_bpf can it be tried", kGetRights);
     if (load_error == EPERM || load_error == EACCES)
         return no(name, fmt::format("the kernel refuses to load BPF programs ({})", strerror(load_error)),
                   "a container's seccomp profile or kernel lockdown forbids it; run memtrace on the host");
@@ -133,10 +167,16 @@ Check check_loading(int load_error) {
 
 Check check_tracefs() {
     const char *name = "tracepoints";
-    if (has_tracepoints())
-        return yes(name, kTracefs);
+    if (has_tracepoints()) {
+        if (try_tracepoint())
+            return yes(name, kTracefs);
+        if (!has_capability(kPerfmon))
+            return unknown(name, "only with cap_perfmon can it be tried", kGetRights);
+        return no(name, fmt::format("the kernel attaches nothing to tracepoints ({})", strerror(errno)),
+                  "a container's seccomp profile forbids perf_event_open; run memtrace on the host");
+    }
     if (errno == EACCES)
-        return unknown(name, fmt::format("not ours to look at: {}", kTracefs), "run memtrace with sudo");
+        return unknown(name, fmt::format("not ours to look at: {}", kTracefs), kGetRights);
     if (can_mount_tracefs())
         return yes(name, fmt::format("memtrace will mount tracefs at {}", kTracefs));
     return no(name, fmt::format("tracepoints cannot be read at {}", kTracefs),
@@ -187,6 +227,68 @@ Check check_registers(bool loads) {
                                       "native functions are not named; Linux 5.15 and later have them"));
 }
 
+// Before Linux 5.11 BPF maps are memory that is locked, of which an ordinary user may have some KiB.
+bool is_memory_limited() {
+    rlimit limit{};
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    return kernel_is_before(5, 11) && limit.rlim_max != RLIM_INFINITY && !has_capability(kResource);
+}
+
+// What may be asked for on top of plain tracing.
+struct Choice {
+    const char *option;
+    const char *instead;
+    void (*choose)(TracerSettings &);
+};
+constexpr Choice kChoices[] = {
+    {"--owners", "leave out --owners", [](TracerSettings &settings) { settings.owners = true; }},
+    {"--engine line", "the stack engine, without it, gives the same bytes",
+     [](TracerSettings &settings) { settings.engine = Engine::kLine; }},
+    {"--calls", "leave out --calls", [](TracerSettings &settings) { settings.function_calls = true; }},
+    {"--imports", "leave out --imports", [](TracerSettings &settings) { settings.imports = true; }},
+};
+
+// Whether the kernel loads the programs of these settings.
+Check check_load(const char *name, const TracerSettings &settings) {
+    try {
+        load_programs(settings);
+        return yes(name, "the kernel loads its programs");
+    } catch (const LoadRefusal &refusal) {
+        return no(name, refusal.found, refusal.remedy);
+    } catch (const Failure &failure) {
+        return no(name, failure.what(), "");
+    }
+}
+
+std::vector<Check> check_loads(bool is_ready) {
+    const char *name = "tracing", *why_not = "not tried, for the reasons above";
+    std::vector<Check> checks;
+    if (!is_ready) {
+        checks.push_back(not_required(unknown(name, why_not, "")));
+        for (const Choice &choice : kChoices)
+            checks.push_back(not_required(unknown(choice.option, why_not, "")));
+        return checks;
+    }
+    TracerSettings plain;
+    plain.source = kernel_types().rss_source;
+    checks.push_back(check_load(name, plain));
+    // All at once, which takes a third of the time; one by one where that is refused.
+    TracerSettings all = plain;
+    for (const Choice &choice : kChoices)
+        choice.choose(all);
+    Check together = check_load(name, all);
+    for (const Choice &choice : kChoices) {
+        TracerSettings one = plain;
+        choice.choose(one);
+        Check check = together.ok == true ? together : check_load(choice.option, one);
+        check.name = choice.option;
+        if (check.ok != true)
+            check.remedy = choice.instead;
+        checks.push_back(not_required(check));
+    }
+    return checks;
+}
+
 // The BPF programs see the host's process numbers. 0xeffffffc is its PID namespace (PROC_PID_INIT_INO,
 // linux/proc_ns.h).
 Check check_pid_namespace() {
@@ -231,10 +333,13 @@ void require(const Check &check) {
 std::vector<Check> check_kernel() {
     int load_error = try_trivial_program();
     std::vector<Check> checks = check_needs(load_error);
+    bool is_ready = std::none_of(checks.begin(), checks.end(), [](const Check &check) { return check.ok != true; });
     checks.insert(checks.begin(), check_release());
-    for (const Check &check : {check_rss_source(access(kBtfPath, R_OK) == 0), check_task_storage(load_error == 0),
+    for (const Check &check : {check_rss_source(can_read(kBtfPath)), check_task_storage(load_error == 0),
                                check_cookies(load_error == 0), check_registers(load_error == 0), check_probes()})
         checks.push_back(check);
+    for (Check &check : check_loads(is_ready))
+        checks.push_back(std::move(check));
     return checks;
 }
 
@@ -244,9 +349,12 @@ std::vector<Check> check_user() {
         if (has_capability(capability.number))
             checks.push_back(yes(capability.name, capability.purpose));
         else
-            checks.push_back(
-                no(capability.name, fmt::format("needed {}", capability.purpose), "run memtrace with sudo"));
+            checks.push_back(no(capability.name, fmt::format("needed {}", capability.purpose), kAddRight));
     }
+    if (is_memory_limited())
+        checks.push_back(
+            no("cap_sys_resource", "needed to lock memory for BPF maps, before Linux 5.11",
+               "run memtrace with sudo, add it, or raise the limit of locked memory (ulimit -l unlimited)"));
     checks.push_back(check_pid_namespace());
     checks.push_back(check_lockdown());
     return checks;
@@ -254,12 +362,17 @@ std::vector<Check> check_user() {
 
 Check check_probes() {
     const char *name = "USDT probes";
-    if (access(fmt::format("{}/format/ref_ctr_offset", kUprobes).c_str(), F_OK) == 0)
-        return not_required(yes(name, "uprobes, with semaphores"));
-    if (access(kUprobes, F_OK) == 0)
-        return not_required(
-            no(name, "this kernel's uprobes have no semaphores", "the line engine needs Linux 4.20 or later"));
-    return not_required(no(name, "this kernel has no uprobes", "the line engine needs CONFIG_UPROBE_EVENTS"));
+    if (has_uprobe_multi())
+        return not_required(yes(name, "uprobe_multi"));
+    std::string refusal = perf_uprobes_refusal();
+    if (refusal.empty())
+        return not_required(yes(name, "a perf event each, with semaphores"));
+    if (!has_capability(kBpf) || !has_capability(kPerfmon))
+        return not_required(unknown(name, "only with cap_bpf and cap_perfmon can it be tried", kGetRights));
+    const char *without =
+        "without probes garbage collections are not counted, and there is no --engine line, --calls or --imports";
+    return not_required(
+        no(name, refusal, has_capability(kSysAdmin) ? without : fmt::format("run memtrace with sudo: {}", without)));
 }
 
 void require_permissions() {
@@ -268,10 +381,8 @@ void require_permissions() {
         if (!has_capability(capability.number))
             missing += (missing.empty() ? "" : ", ") + std::string(capability.name);
     if (!missing.empty())
-        fail(
-            "memtrace must be allowed to load BPF programs and to look into other processes, and lacks {}: run it with "
-            "sudo",
-            missing);
+        fail("memtrace must be allowed to load BPF programs and to look into other processes, and lacks {}: {}",
+             missing, kGetRights);
 }
 
 void require_bpf() {
@@ -284,6 +395,12 @@ void require_bpf() {
     if (mount("tracefs", kTracefs, "tracefs", 0, nullptr) == 0)
         spdlog::info("mounted tracefs at {}, where it usually is", kTracefs);
     require(check_tracefs());
+}
+
+bool kernel_is_before(int major, int minor) {
+    int our_major = 0, our_minor = 0;
+    sscanf(kernel_release().c_str(), "%d.%d", &our_major, &our_minor);
+    return std::pair(our_major, our_minor) < std::pair(major, minor);
 }
 
 std::string kernel_release() {

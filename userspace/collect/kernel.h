@@ -21,7 +21,7 @@ struct Check {
 std::vector<Check> check_kernel();
 std::vector<Check> check_user();
 
-// USDT probes with semaphores, which every python: probe has. Not required: only the line engine attaches to probes.
+// USDT probes, which collections, calls, imports and the line engine need. Not required.
 Check check_probes();
 
 // Throw Failure with one sentence that says what is missing and what to do.
@@ -29,5 +29,6 @@ void require_permissions();
 void require_bpf();
 
 std::string kernel_release();
+bool kernel_is_before(int major, int minor);
 
 }  // namespace memtrace

@@ -28,6 +28,7 @@ namespace memtrace {
 
 namespace {
 
+constexpr const char *kKernelTypes = "/sys/kernel/btf/vmlinux";
 // Of what libbpf prints.
 constexpr std::string_view kPrefix = "libbpf: ";
 constexpr std::string_view kLogBegins = "-- BEGIN PROG LOAD LOG --\n";
@@ -68,7 +69,7 @@ static_assert(sizeof(memtrace_bpf) == sizeof(memtrace_before_5_12_bpf));
 static_assert(sizeof(*memtrace_bpf::rodata) == sizeof(*memtrace_before_5_12_bpf::rodata));
 static_assert(sizeof(*memtrace_bpf::bss) == sizeof(*memtrace_before_5_12_bpf::bss));
 
-Programs open_programs() {
+Programs open_programs(const bpf_object_open_opts &options) {
     Programs programs(static_cast<memtrace_bpf *>(calloc(1, sizeof(memtrace_bpf))));
     if (!programs || memtrace_bpf__create_skeleton(programs.get()))
         return nullptr;
@@ -77,7 +78,7 @@ Programs open_programs() {
         programs->skeleton->data = const_cast<void *>(memtrace_before_5_12_bpf__elf_bytes(&size));
         programs->skeleton->data_sz = size;
     }
-    if (bpf_object__open_skeleton(programs->skeleton, nullptr))
+    if (bpf_object__open_skeleton(programs->skeleton, &options))
         return nullptr;
     return programs;
 }
@@ -142,7 +143,13 @@ void DestroyPrograms::operator()(memtrace_bpf *programs) const {
 
 Programs load_programs(const TracerSettings &settings) {
     libbpf_set_print(take_message);
-    Programs programs = open_programs();
+    bpf_object_open_opts options{};
+    options.sz = sizeof(options);
+    // Types that this kernel does not have would be looked for in its modules too, which is for cap_sys_admin only.
+    uint32_t first = 0;
+    if (bpf_btf_get_next_id(0, &first) && errno == EPERM)
+        options.btf_custom_path = kKernelTypes;
+    Programs programs = open_programs(options);
     if (!programs)
         throw LoadRefusal(fmt::format("the BPF programs cannot be opened: {}", strerror(errno)),
                           "the program may be damaged: build it again");
@@ -159,7 +166,10 @@ Programs load_programs(const TracerSettings &settings) {
     if (error)
         throw LoadRefusal(fmt::format("this kernel ({}) refuses memtrace's BPF programs: {}", kernel_release(),
                                       said.empty() ? strerror(error) : why_not_loaded(said)),
-                          "--verbose shows all that it says");
+                          error == EPERM && kernel_is_before(5, 11)
+                              ? "before Linux 5.11 BPF maps are locked memory: raise its limit (ulimit -l unlimited), "
+                                "or add cap_sys_resource"
+                              : "--verbose shows all that it says");
     return programs;
 }
 

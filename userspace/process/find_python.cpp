@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "process/find_python.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -143,7 +144,7 @@ std::string find_in_path(const std::string &command) {
     std::istringstream folders(search ? search : "/bin:/usr/bin");
     for (std::string folder; std::getline(folders, folder, ':');) {
         std::string path = (folder.empty() ? "." : folder) + "/" + command;
-        if (access(path.c_str(), X_OK) == 0)
+        if (faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) == 0)
             return path;
     }
     return command;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "report/diagnosis.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
+#include "base/file_descriptor.h"
 #include "process/proc_files.h"
 
 namespace memtrace {
@@ -21,7 +22,7 @@ std::string why_not_ours(int pid) {
     for (const Mapping &mapping : *mappings) {
         if (!mapping.inode)
             continue;
-        if (access(mapping.map_file(pid).c_str(), R_OK) == 0)
+        if (FileDescriptor(open(mapping.map_file(pid).c_str(), O_PATH | O_CLOEXEC)))
             return "";
         return fmt::format("the files that it maps are not ours to open: {}", strerror(errno));
     }
