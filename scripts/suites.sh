@@ -13,7 +13,7 @@ archive() {
     echo "$uri"
 }
 
-# configure_apt FOLDER SUITES ARCHITECTURE: an apt that knows these suites and no installed package, so that it fetches the
+# configure_apt FOLDER SUITES ARCHITECTURE [TYPES]: an apt that knows these suites and no installed package, so that it fetches the
 # C library too. The host's settings stay in force (a proxy, say), but not its hooks, which would act on the host, nor its
 # choices among suites. It runs as whoever runs this: apt's own user may not be allowed into the folder the repository is in.
 configure_apt() {
@@ -22,7 +22,7 @@ configure_apt() {
     case $suites in *sid* | *experimental*) valid=false ;; esac
     mkdir -p "$folder/state/lists/partial" "$folder/cache/archives/partial"
     : >"$folder/status"
-    printf '%s\n' 'Types: deb deb-src' "URIs: $uri" "Suites: $suites" 'Components: main' "Architectures: $architecture" \
+    printf '%s\n' "Types: ${4:-deb}" "URIs: $uri" "Suites: $suites" 'Components: main' "Architectures: $architecture" \
         "Signed-By: $keyring" >"$folder/suite.sources"
     cat >"$folder/apt.conf" <<CONF
 #clear APT::Update;
@@ -36,6 +36,7 @@ APT::Install-Suggests "false";
 APT::Sandbox::User "$(id -un)";
 APT::Update::Error-Mode "any";
 Acquire::Check-Valid-Until "$valid";
+Acquire::Languages "none";
 Dir::State "$folder/state";
 Dir::State::status "$folder/status";
 Dir::Cache "$folder/cache";
