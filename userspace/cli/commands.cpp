@@ -9,6 +9,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
+#include <map>
 
 #include "base/failure.h"
 #include "cli/child.h"
@@ -76,6 +78,22 @@ void require_probes(const Options &options, const FoundPython &python, const std
                 "without it, the tables show the same bytes");
 }
 
+// Asks this of each process. One of several for which it fails is left out, with a warning; with none left, we fail.
+void keep_possible(std::vector<int> &pids, const std::function<void(int)> &require) {
+    std::vector<int> kept;
+    for (int pid : pids) {
+        try {
+            require(pid);
+            kept.push_back(pid);
+        } catch (const Failure &failure) {
+            if (kept.empty() && pid == pids.back())
+                throw;
+            spdlog::warn("{}; it is left out", failure.what());
+        }
+    }
+    pids = kept;
+}
+
 TracerSettings settings_of(const Options &options) {
     return {options.rss_source.value_or(choose_rss_source()),
             options.engine,
@@ -128,25 +146,27 @@ int exit_as(int wait_status) {
 }  // namespace
 
 int run_attach(const Options &options) {
-    for (int pid : options.pids)
-        require_process(pid);
+    std::vector<int> pids = options.pids;
+    keep_possible(pids, require_process);
     require_permissions();
     require_bpf();
     if (options.owners)
         require_page_faults();
     Output output(options.output, STDOUT_FILENO);
-    std::vector<FoundPython> pythons;
-    for (int pid : options.pids) {
-        pythons.push_back(require_python(pid));
-        require_probes(options, pythons.back(), pythons.back().open_path(pid));
-    }
+    std::map<int, FoundPython> pythons;
+    keep_possible(pids, [&](int pid) {
+        FoundPython python = require_python(pid);
+        require_probes(options, python, python.open_path(pid));
+        pythons.emplace(pid, std::move(python));
+    });
 
     block_signals();
     warn_of_cost(options);
     Session session(settings_of(options));
-    for (size_t i = 0; i < options.pids.size(); i++)
-        if (!session.follow(options.pids[i], pythons[i]))
-            fail("process {} ended before memtrace could attach to it", options.pids[i]);
+    keep_possible(pids, [&](int pid) {
+        if (!session.follow(pid, pythons.at(pid)))
+            fail("process {} ended before memtrace could attach to it", pid);
+    });
 
     WatchPlan plan;
     if (options.duration_s)
