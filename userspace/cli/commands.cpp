@@ -117,7 +117,7 @@ void warn_of_cost(const Options &options) {
             "small functions to run 10 to 20 times slower until memtrace ends");
 }
 
-void write_report(Session &session, const Options &options, Output &output, LastLook look = {}) {
+void write_report(Session &session, const Options &options, Output &output, LastLook look) {
     Report report = build_report(session, options.filter, look);
     bool all_functions = !options.filter.files.empty() || !options.filter.functions.empty();
     output.write(options.format == Format::kJson ? render_json(report) : render_table(report, all_functions));
@@ -176,7 +176,7 @@ int run_attach(const Options &options) {
     plan.on_signal = [](const Signal &) { return true; };
     watch(session, plan);
     session.finish();
-    write_report(session, options, output);
+    write_report(session, options, output, LastLook(options.look));
     return 0;
 }
 
@@ -192,20 +192,19 @@ int run_command(const Options &options) {
     Child child(options.argv);
     warn_of_cost(options);
     Session session(settings_of(options));
-    session.expect(child.pid(), options.argv[0]);
+    session.expect(child.pid(), options.argv[0], options.look);
     child.release();
 
     int wait_status = 0;
     int terminations = 0;
     bool ended = false;
-    LastLook look;
+    LastLook look(options.look);
     WatchPlan plan;
     plan.show_status = status_wanted(options);
     plan.is_over = [&] {
-        if (auto account = session.take_ending()) {
+        if (auto ending = session.take_ending()) {
             child.wait_until_stopped();
-            look.take_early(session, *account);
-            child.resume();
+            look.take_early(session, *ending, [&] { child.resume(); });
         }
         return ended = child.has_ended(wait_status);
     };

@@ -124,6 +124,13 @@ bool ElfImage::read(uint64_t address, void *into, size_t size) const {
     return false;
 }
 
+std::optional<uint64_t> ElfImage::offset_of(uint64_t address) const {
+    for (const Segment &segment : segments)
+        if (address >= segment.address && address - segment.address < segment.file_bytes)
+            return segment.file_offset + (address - segment.address);
+    return std::nullopt;
+}
+
 std::optional<uint64_t> ElfImage::read_pointer(uint64_t address) const {
     auto found = pointers.find(address);
     return found != pointers.end() ? found->second : read_value<uint64_t>(address);

@@ -38,6 +38,8 @@ struct ElfImage {
 
     // The bytes that the process begins with; false when no segment has them all, or the file does not.
     bool read(uint64_t address, void *into, size_t size) const;
+    // Where the file has what is loaded at this address; null when it is not from the file.
+    std::optional<uint64_t> offset_of(uint64_t address) const;
     // Unrelocated too.
     std::optional<uint64_t> read_pointer(uint64_t address) const;
     // At most `size` bytes; fewer where they end.
