@@ -88,6 +88,12 @@ int on_signal_change(struct trace_event_raw_sys_enter *event)
     return mt_on_signal_change(args[1]);
 }
 
+SEC("uprobe")
+int on_finalizing(struct pt_regs *context)
+{
+    return mt_on_finalizing();
+}
+
 SEC("tracepoint")
 int leave_call(struct trace_event_raw_sys_exit *event)
 {

@@ -173,6 +173,7 @@ static void checks(void)
 #else
     DEBUG_OFFSET(free_threaded, 0);
 #endif
+    DEBUG_OFFSET(runtime_state.finalizing, offsetof(_PyRuntimeState, _finalizing));
     DEBUG_OFFSET(runtime_state.interpreters_head, offsetof(_PyRuntimeState, interpreters.head));
     DEBUG_OFFSET(interpreter_state.next, offsetof(PyInterpreterState, next));
     DEBUG_OFFSET(interpreter_state.threads_head, offsetof(PyInterpreterState, threads.head));
@@ -213,6 +214,13 @@ int main(void)
     printf("    .jit_flag = %zu,  // PyInterpreterState.jit\n", offsetof(PyInterpreterState, jit));
 #else
     printf("    .jit_flag = MT_NO_FIELD,\n");
+#endif
+#if PY_VERSION_HEX >= 0x03090000
+    printf("    .finalizing = %zu,  // _PyRuntimeState._finalizing\n", offsetof(_PyRuntimeState, _finalizing));
+#elif PY_VERSION_HEX >= 0x03070000
+    printf("    .finalizing = %zu,  // _PyRuntimeState.finalizing\n", offsetof(_PyRuntimeState, finalizing));
+#else
+    printf("    .finalizing = MT_NO_FIELD,\n");  // 3.6: _Py_Finalizing, a variable of its own
 #endif
     offsets();
     checks();

@@ -111,6 +111,7 @@ static __always_inline int mt_on_exit(struct task_struct *task)
 /* Carries out mt_command for one thread that the iterator passes. */
 static __always_inline int mt_on_task(struct task_struct *task)
 {
+    mt_tracer_tgid = bpf_get_current_pid_tgid() >> 32;
     mt_u32 tgid = BPF_CORE_READ(task, tgid);
     mt_u64 mm = (mt_u64)BPF_CORE_READ(task, mm);
     if (!mm)

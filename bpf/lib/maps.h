@@ -20,6 +20,7 @@ mt_u32 mt_command = MT_COMMAND_NONE;
 mt_u32 mt_command_tgid = 0;
 struct mt_python mt_command_python = {};
 mt_u32 mt_stopping = 0; /* 1: open no more accounts */
+mt_u32 mt_tracer_tgid = 0; /* memtrace itself, as who reads the iterator */
 mt_u32 mt_line_count = 0; /* lines met by the line engine */
 
 /* account slot -> account */

@@ -37,6 +37,17 @@ static __always_inline mt_u32 mt_unseen_call(void)
     return regs ? mt_call_of(mt_system_call_number(regs)) : MT_CALL_NONE;
 }
 
+/* Who changes an address space that is not its own: the kernel, which takes pages; memtrace, whose probes are breakpoints that
+ * the kernel writes into a private copy of the file's page; or a debugger, say. */
+static __always_inline mt_u32 mt_outsider(mt_u32 flags, mt_s64 pages)
+{
+    if (pages < 0 && flags & (MT_PF_MEMALLOC | MT_PF_KTHREAD))
+        return MT_OWNER_RECLAIM;
+    if (mt_tracer_tgid && bpf_get_current_pid_tgid() >> 32 == mt_tracer_tgid)
+        return MT_OWNER_TRACER;
+    return MT_OWNER_OTHER_PROCESS;
+}
+
 /* Charges a change to whoever made it. `thread` is the running thread's row if it has one. */
 static __always_inline void mt_charge_current(struct mt_account *account, struct mt_thread *thread, mt_u32 tid,
                                               mt_u32 member, mt_s64 pages)
@@ -46,7 +57,7 @@ static __always_inline void mt_charge_current(struct mt_account *account, struct
     mt_u32 flags = mt_of_task(task, flags);
 
     if ((mt_u64)mt_of_task(task, mm) != account->mm || flags & MT_PF_KTHREAD) {
-        key.owner = pages < 0 ? MT_OWNER_RECLAIM : MT_OWNER_OTHER_PROCESS;
+        key.owner = mt_outsider(flags, pages);
     } else if (pages < 0 && flags & MT_PF_MEMALLOC) {
         key.owner = MT_OWNER_RECLAIM;
     } else {

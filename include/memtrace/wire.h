@@ -52,6 +52,8 @@ enum mt_owner {
     /* Only of pages that are resident (--owners), and userspace's: */
     MT_OWNER_BEFORE_ATTACH = 7,   /* resident already when memtrace attached */
     MT_OWNER_ADDRESS_UNKNOWN = 8, /* who made this page resident is not known: no fault of its own told the address */
+    /* Of changes again: */
+    MT_OWNER_TRACER = 9, /* memtrace: its probes are breakpoints, each in a private copy of the file's page */
 };
 
 /* The system call that a thread was in. MT_CALL_NONE for page faults and everything else. */
@@ -392,7 +394,7 @@ enum mt_record_kind {
     MT_RECORD_LINE = 4,
     MT_RECORD_IMPORT = 5,
     MT_RECORD_NATIVE = 6,
-    MT_RECORD_ENDING = 7, /* only mt_record: the process is stopped, at its program's end */
+    MT_RECORD_ENDING = 7,
     MT_RECORD_TOUCH = 8,  /* this one and those below: with --owners, in a ring buffer of their own */
     MT_RECORD_MOVE = 9,
     MT_RECORD_INHERIT = 10,
@@ -456,6 +458,12 @@ struct mt_line_record {
     mt_s32 line;
     char file[MT_FILE_BYTES];     /* UTF-8, ends in NUL */
     char function[MT_NAME_BYTES]; /* co_name, the same */
+};
+
+/* The process is stopped, at its program's end. */
+struct mt_ending_record {
+    struct mt_record record;
+    mt_u64 ns;
 };
 
 #define MT_MODULE_BYTES 256

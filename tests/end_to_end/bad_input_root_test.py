@@ -1,4 +1,5 @@
 """What cannot be done is said in one sentence, with the right exit status, and nothing is lost."""
+import json
 import os
 import subprocess
 import unittest
@@ -97,14 +98,43 @@ class BadInputTest(RootTest):
         self.refused(OURS, ["cannot write the report to"], "-p", str(target.pid), "-o", "/no/such/folder/report")
 
     def test_absurd_durations(self):
-        for duration in ("0", "-3", "nan", "inf", "1e12", "soon", "5s", ""):
+        for duration in ("0", "-3", "nan", "inf", "1e12", "soon", "s", "5 s", "5d", "10ss", "-1m", "9000h", ""):
             with self.subTest(duration=duration):
                 self.refused(USAGE, ["-d"], "-p", "1", f"-d{duration}" if duration else "-d")
+
+    def test_one_of_several_is_gone(self):
+        """A warning; an error only when none is left."""
+        target = self.sleeper()
+        gone = subprocess.Popen(["/bin/true"])
+        gone.wait()
+        sleep = self.start("/bin/sleep", "600")
+        done = self.memtrace("-q", "-p", f"{gone.pid},{target.pid}", "-p", str(sleep.pid), "-d", "0.2s", "--format", "json")
+        self.assertEqual([process["pid"] for process in json.loads(done.stdout)["processes"]], [target.pid])
+        self.assertIn(f"there is no process {gone.pid}; it is left out", done.stderr)
+        self.assertIn(f"process {sleep.pid} (sleep) is not a Python process", done.stderr)
+        done = self.memtrace("-q", "-p", f"{gone.pid},{sleep.pid}", "-d", "0.2s", check=False)
+        self.assertEqual((done.returncode, done.stdout), (OURS, ""))
+        self.assertIn(f"process {sleep.pid} (sleep) is not a Python process", done.stderr)
+
+    def test_ways_to_name_processes_and_durations(self):
+        one, two = self.sleeper(), self.sleeper()
+        for options in (["-p", f"{one.pid},{two.pid}"], ["-p", str(one.pid), "-p", str(two.pid)]):
+            for duration, seconds in (("0.3s", 0.3), ("0.005m", 0.3)):
+                done = self.memtrace("-q", *options, "-d", duration, "--format", "json")
+                report = json.loads(done.stdout)
+                self.assertEqual({process["pid"] for process in report["processes"]}, {one.pid, two.pid})
+                self.assertAlmostEqual(report["duration_ns"] / 1e9, seconds, delta=0.3)
+        self.assertIn(f"process {one.pid}: ", self.memtrace("explain", str(one.pid)).stdout)
+        doctor = self.memtrace("doctor", str(one.pid), "--format", "json", check=False)
+        self.assertEqual(json.loads(doctor.stdout)["process"]["pid"], one.pid)
 
     def test_usage(self):
         for args, words in ((["run"], ["no command to run"]), ([], ["nothing to trace"]), (["-p", "0"], ["--pid"]),
                             (["-p", "x"], ["--pid"]), (["--format", "xml", "-p", "1"], ["--format"]),
                             (["-p", "1", "--", "ls"], ["memtrace run"]), (["-p", "1", "run", "--", "ls"], ["run"]),
+                            (["-p", "1,x"], ["--pid"]), (["-p", "1,,2"], ["--pid"]), (["-p", "1;2"], ["--pid"]),
+                            (["explain"], ["name the process"]), (["explain", "x"], ["PID"]), (["explain", "0"], ["PID"]),
+                            (["explain", "1", "2"], ["explain"]), (["explain", "1,2"], ["PID"]),
                             (["run", "-x", "--", "ls"], ["-x"])):
             with self.subTest(args=args):
                 self.refused(USAGE, words, *args)

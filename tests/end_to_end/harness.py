@@ -1,5 +1,6 @@
 """What the root tests share: running memtrace on real processes, and reading its reports."""
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 import unittest.mock
@@ -210,10 +212,11 @@ class RootTest(unittest.TestCase):
         self.assertEqual(done.returncode, status, done.stderr)
         return self.read_report()
 
-    def memtrace_on_terminal(self, *args, typed=(), status=0):
+    def memtrace_on_terminal(self, *args, typed=(), status=0, columns=0):
         """What memtrace and its command print on a terminal of their own. `typed`: (what to wait for, what to type)."""
         pid, terminal = pty.fork()
         if pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
             os.execv(MEMTRACE, [MEMTRACE, *args])
         text, typed = "", list(typed)
         with contextlib.suppress(OSError):  # the last writer has closed it

@@ -54,23 +54,48 @@ class ProgramsEndTest(RootTest):
                 floats = [row["objects"] for row in live["evidence"]["types"] if row["type"] == "float"]
                 self.assertLess(sum(floats), 10000)
 
+    def assert_looked_at(self, process):
+        """With all that the program has had until its end."""
+        self.assertTrue(process["layers_at_programs_end"], process["layers_missing"])
+        self.assertIsNone(process["layers_missing"])
+        live = next(row for row in process["findings"] if row["cause"] == "live_objects")
+        self.assertGreater(live["bytes"], 300000 * 16)
+
+    def test_sigint_ignored_from_the_start(self):
+        """As in a job that a script starts in the background: CPython handles no signal then, and gives none back."""
+        program = self.write("program.py", "x = [float(i) for i in range(300000)]\n")
+        for interpreter in interpreters():
+            with self.subTest(interpreter=interpreter.name):
+                subprocess.run(self.memtrace_run("--", *interpreter.command(program)), check=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+                process, = (process for process in self.read_report()["processes"] if process["python"])
+                self.assert_looked_at(process)
+
+    def test_a_script_s_background_job(self):
+        report = self.path("report.txt")
+        subprocess.run(["/bin/sh", "-c", '"$@" & wait', "sh", MEMTRACE, "run", "-q", "-o", report, "--", PYTHON, "-c",
+                        "x = [float(i) for i in range(300000)]"], check=True)
+        with open(report) as file:
+            self.assertIn("Why memory was resident when the program had run to its end", file.read())
+
     def test_one_that_changes_its_signals(self):
         """A call of signal.signal() is not the end; and then the interpreter has no signal to give back."""
-        process = self.run_program(PYTHON, self.write("program.py", """
+        self.assert_looked_at(self.run_program(PYTHON, self.write("program.py", """
 import signal, time
-x = [float(i) for i in range(1000000)]
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+x = [float(i) for i in range(1000000)]
 time.sleep(0.1)
-"""))
-        self.assertFalse(process["layers_at_programs_end"])
-        self.assertIsNone(process["layers"])
-        self.assertLessEqual({row["cause"] for row in process["findings"]}, {"returned"})
+""")))
 
     def test_one_that_ends_otherwise(self):
-        for end in ("os._exit(0)", "os.execv('/bin/true', ['true'])"):
+        for end, why in (("os._exit(0)", "it was not seen to run to its end, as when it ends by os._exit(), by a signal or by a crash"),
+                         ("os.execv('/bin/true', ['true'])", "it became another program")):
             with self.subTest(end):
                 process = self.run_program(PYTHON, self.write("program.py", f"import os\n{end}\n"))
                 self.assertIsNone(process["layers"])
+                self.assertEqual(process["layers_missing"], why)
+                self.assertIsNone(process["held_ns"])
+                self.assertLessEqual({row["cause"] for row in process["findings"]}, {"returned"})
 
     def test_children_are_not_stopped(self):
         """Their parent would see it."""

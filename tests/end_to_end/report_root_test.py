@@ -143,6 +143,10 @@ class ReportTest(RootTest):
         self.assertRegex(done, r"\d s \| RSS [34]\d\.\d\d MiB \| grown [\d.]+ MiB \| returned [\d.]+ MiB \| lost events 0")
         quiet = self.memtrace_on_terminal("run", "-q", "-o", "/dev/null", "--", PYTHON, program)
         self.assertNotIn("RSS", quiet)
+        narrow = self.memtrace_on_terminal("run", "-o", "/dev/null", "--", PYTHON, program, columns=30)
+        lines = [line for line in narrow.split("\r") if "RSS" in line]
+        self.assertTrue(lines)
+        self.assertLessEqual(max(map(len, lines)), 29, lines)
 
 
 if __name__ == "__main__":

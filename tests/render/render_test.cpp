@@ -51,7 +51,77 @@ TEST(Render, LostEventsAreOnTheFirstLineAndNamed) {
     report.failures["charges_full"] = 3;
     std::string table = render_table(report, false);
     EXPECT_NE(table.substr(0, table.find('\n')).find("lost events: 3"), std::string::npos);
-    EXPECT_NE(table.find("charges_full: 3"), std::string::npos);
+    EXPECT_NE(table.find("charges_full: 3 changes of the resident set were not charged"), std::string::npos);
+}
+
+TEST(Render, WhatIsMissingIsNotSaidOfWhatIsThere) {
+    Report report = small_report();
+    report.lost_events = 2;
+    report.failures["accounts_full"] = 2;
+    std::string table = render_table(report, false);
+    EXPECT_NE(table.find("accounts_full: 2 processes were not followed"), std::string::npos);
+    EXPECT_EQ(table.find("unexplained\""), std::string::npos) << table;
+}
+
+TEST(Render, FailuresAreSaidOnceAndWithoutAPythonToo) {
+    Report report = small_report();
+    report.failures["code_unreadable"] = 1;
+    report.processes.push_back(report.processes[0]);
+    std::string table = render_table(report, false);
+    EXPECT_EQ(table.find("code_unreadable"), table.rfind("code_unreadable"));
+    for (ReportProcess &process : report.processes)
+        process.python.reset();
+    report.lost_events = 7;
+    table = render_table(report, false);
+    EXPECT_EQ(table.substr(0, table.find('\n')), "2 processes | stack engine | 0.00 s | lost events: 7");
+    EXPECT_NE(table.find("code_unreadable: 1 code object was not read whole"), std::string::npos);
+}
+
+TEST(Render, AnIdlePythonThatWasAskedForIsShown) {
+    Report report = small_report();
+    for (int pid : {43, 44}) {
+        report.processes.push_back(report.processes[0]);
+        report.processes.back().pid = pid;
+        report.processes.back().owners.clear();
+        report.processes.back().functions.clear();
+    }
+    report.processes[1].opened_by = "attach";
+    report.processes[2].opened_by = "fork";
+    std::string table = render_table(report, false);
+    EXPECT_NE(table.find("process 43:"), std::string::npos);
+    EXPECT_EQ(table.find("process 44:"), std::string::npos);
+    EXPECT_EQ(table.find("ran no Python"), std::string::npos) << table;
+    EXPECT_NE(table.find("1 process forked from a Python, in which no line changed the resident set (python3)"),
+              std::string::npos);
+}
+
+TEST(Render, TheLookThatIsMissingAndTheOneThatHeldTheCommand) {
+    Report report = small_report();
+    report.processes[0].look.missing = "it had ended";
+    EXPECT_NE(render_table(report, false).find("\nWhy memory is resident was not looked at: it had ended.\n"),
+              std::string::npos);
+    EXPECT_TRUE(nlohmann::json::parse(render_json(report))["processes"][0]["held_ns"].is_null());
+    report.processes[0].look.held_ns = 1'260'000'000;
+    EXPECT_NE(render_table(report, false).find("It was held for 1.26 s"), std::string::npos);
+}
+
+TEST(Render, LibrariesLinesWhereTheProgramsOwnAreLight) {
+    Report report = small_report();
+    ReportProcess &process = report.processes[0];
+    process.functions[0].of_a_library = true;
+    process.heaviest_chain = {{"/app.py", "<module>", 0, 9, std::nullopt, 40 << 20},
+                              {"/app.py", "f", 1, 2, "    del x", 30 << 20}};
+    std::string table = render_table(report, false);
+    EXPECT_NE(table.find("by this chain of calls\n         Grown   Where\n"
+                         "     40.00 MiB   /app.py:9  <module>\n     30.00 MiB   /app.py:2  f   del x\n"),
+              std::string::npos)
+        << table;
+    EXPECT_NE(table.find("File /app.py, function f"), std::string::npos);
+    ReportFunction own{"/main.py", "main", 1, false, 39 << 20, 0, {}};
+    process.functions.push_back(own);
+    table = render_table(report, false);
+    EXPECT_EQ(table.find("File /app.py, function f"), std::string::npos);
+    EXPECT_NE(table.find("1 more function of libraries"), std::string::npos);
 }
 
 TEST(Render, CommandLinesCannotObeyTheTerminal) {

@@ -9,6 +9,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
+#include <map>
 
 #include "base/failure.h"
 #include "cli/child.h"
@@ -78,6 +80,22 @@ void require_probes(const Options &options, const FoundPython &python, const std
                 "without it, the tables show the same bytes");
 }
 
+// Asks this of each process. One of several for which it fails is left out, with a warning; with none left, we fail.
+void keep_possible(std::vector<int> &pids, const std::function<void(int)> &require) {
+    std::vector<int> kept;
+    for (int pid : pids) {
+        try {
+            require(pid);
+            kept.push_back(pid);
+        } catch (const Failure &failure) {
+            if (kept.empty() && pid == pids.back())
+                throw;
+            spdlog::warn("{}; it is left out", failure.what());
+        }
+    }
+    pids = kept;
+}
+
 TracerSettings settings_of(const Options &options) {
     RssSource best = kernel_types().rss_source;
     bool classic = options.rss_source == RssSource::kClassic;
@@ -103,7 +121,7 @@ void warn_of_cost(const Options &options) {
             "small functions to run 10 to 20 times slower until memtrace ends");
 }
 
-void write_report(Session &session, const Options &options, Output &output, LastLook look = {}) {
+void write_report(Session &session, const Options &options, Output &output, LastLook look) {
     Report report = build_report(session, options.filter, look);
     bool all_functions = !options.filter.files.empty() || !options.filter.functions.empty();
     output.write(options.format == Format::kJson ? render_json(report) : render_table(report, all_functions));
@@ -132,23 +150,25 @@ int exit_as(int wait_status) {
 }  // namespace
 
 int run_attach(const Options &options) {
-    for (int pid : options.pids)
-        require_process(pid);
+    std::vector<int> pids = options.pids;
+    keep_possible(pids, require_process);
     require_permissions();
     require_bpf();
     Output output(options.output, STDOUT_FILENO);
-    std::vector<FoundPython> pythons;
-    for (int pid : options.pids) {
-        pythons.push_back(require_python(pid));
-        require_probes(options, pythons.back(), pythons.back().open_path(pid));
-    }
+    std::map<int, FoundPython> pythons;
+    keep_possible(pids, [&](int pid) {
+        FoundPython python = require_python(pid);
+        require_probes(options, python, python.open_path(pid));
+        pythons.emplace(pid, std::move(python));
+    });
 
     block_signals();
     warn_of_cost(options);
     Session session(settings_of(options));
-    for (size_t i = 0; i < options.pids.size(); i++)
-        if (!session.follow(options.pids[i], pythons[i]))
-            fail("process {} ended before memtrace could attach to it", options.pids[i]);
+    keep_possible(pids, [&](int pid) {
+        if (!session.follow(pid, pythons.at(pid)))
+            fail("process {} ended before memtrace could attach to it", pid);
+    });
 
     WatchPlan plan;
     if (options.duration_s)
@@ -158,7 +178,7 @@ int run_attach(const Options &options) {
     plan.on_signal = [](const Signal &) { return true; };
     watch(session, plan);
     session.finish();
-    write_report(session, options, output);
+    write_report(session, options, output, LastLook(options.look));
     return 0;
 }
 
@@ -172,20 +192,19 @@ int run_command(const Options &options) {
     Child child(options.argv);
     warn_of_cost(options);
     Session session(settings_of(options));
-    session.expect(child.pid(), options.argv[0]);
+    session.expect(child.pid(), options.argv[0], options.look);
     child.release();
 
     int wait_status = 0;
     int terminations = 0;
     bool ended = false;
-    LastLook look;
+    LastLook look(options.look);
     WatchPlan plan;
     plan.show_status = status_wanted(options);
     plan.is_over = [&] {
-        if (auto account = session.take_ending()) {
+        if (auto ending = session.take_ending()) {
             child.wait_until_stopped();
-            look.take_early(session, *account);
-            child.resume();
+            look.take_early(session, *ending, [&] { child.resume(); });
         }
         return ended = child.has_ended(wait_status);
     };

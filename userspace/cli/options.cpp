@@ -4,9 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <set>
+#include <string_view>
+#include <utility>
 
 #include "base/failure.h"
 
@@ -22,8 +25,8 @@ constexpr const char *kDescription =
     "the resident set grow, which line gave memory back, and by which call.\n\n"
     "  sudo memtrace -p PID              attach to a process; report when you press Ctrl-C\n"
     "  sudo memtrace run -- python3 X    trace a program from its first instruction\n"
-    "       memtrace explain -p PID      where the memory of a process is, as of now\n"
-    "       memtrace doctor -p PID       what this kernel, this user and this interpreter allow\n";
+    "       memtrace explain PID         where the memory of a process is, as of now\n"
+    "       memtrace doctor PID          what this kernel, this user and this interpreter allow\n";
 
 void add_format_option(CLI::App &app, std::string &format) {
     app.add_option("--format", format, "How the report is printed: table, for people, or json, for programs.")
@@ -59,26 +62,34 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
     app.add_flag("--empty-line-probe", options.empty_line_probe)->group("");
     app.add_flag("--children,!--no-children", options.children,
                  "Follow processes that are forked while tracing (the default), or do not.");
+    app.add_flag("!--no-look", options.look,
+                 "Do not look at the end why memory is resident. memtrace run holds its command for that look when the "
+                 "program has run to its end, for a second and more where the heap is large; the report says for how "
+                 "long.");
     app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");
     app.add_flag("--verbose", options.verbose,
                  "Say on standard error what memtrace does, and what the kernel answers.");
 }
 
+// "10", "1.5s", "2m", "3h": seconds when there is no unit.
 double parse_duration(const std::string &text) {
+    constexpr std::pair<std::string_view, double> kUnits[] = {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}};
     size_t used = 0;
-    double seconds = NAN;
+    double number = NAN;
     try {
-        seconds = std::stod(text, &used);
+        number = std::stod(text, &used);
     } catch (const std::exception &) {
     }
-    if (used != text.size() || !std::isfinite(seconds))
-        fail_usage("-d takes a number of seconds, and '{}' is none", text);
-    if (seconds <= 0)
+    auto unit = std::find_if(std::begin(kUnits), std::end(kUnits),
+                             [&](const auto &known) { return text.substr(used) == known.first; });
+    if (!std::isfinite(number) || unit == std::end(kUnits))
+        fail_usage("-d takes a number of seconds, or one such as 10s, 2m or 1h, and '{}' is none", text);
+    if (number <= 0)
         fail_usage("-d takes a number of seconds above 0, and {} is not", text);
-    if (seconds > kMaxDurationSeconds)
+    if (number * unit->second > kMaxDurationSeconds)
         fail_usage("-d takes at most {:.0f} seconds (366 days); leave it out to trace until Ctrl-C",
                    kMaxDurationSeconds);
-    return seconds;
+    return number * unit->second;
 }
 
 }  // namespace
@@ -94,10 +105,11 @@ std::optional<Options> parse_options(int argc, char **argv) {
         "when it was called wrongly. 'memtrace run' exits "
         "as its "
         "command does, with 127 when there is no such command and 126 when it cannot be executed.");
-    app.add_option("-p,--pid", options.pids, "The process to attach to. May be repeated.")
+    app.add_option("-p,--pid", options.pids, "The process to attach to, or several: -p 1,2. May be repeated.")
         ->check(CLI::PositiveNumber)
+        ->delimiter(',')
         ->allow_extra_args(false);
-    app.add_option("-d,--duration", duration, "Stop and report after this many seconds.");
+    app.add_option("-d,--duration", duration, "Stop and report after this many seconds; 10s, 2m and 1h say the unit.");
     add_report_options(app, options, format, engine);
     app.add_option("--rss-source", rss_source,
                    "Which kernel hook tells of resident-set changes: auto, btf (tp_btf/rss_stat) or classic "
@@ -118,12 +130,12 @@ std::optional<Options> parse_options(int argc, char **argv) {
         ->check(CLI::IsMember({"auto", "btf", "classic"}));
 
     CLI::App *explain = app.add_subcommand("explain",
-                                           "memtrace explain -p PID\n"
+                                           "memtrace explain PID\n"
                                            "Say where the memory of a process is, as of now: what is in use, and what "
                                            "the interpreter keeps. Reads it from outside, without BPF.");
     explain->set_help_flag("-h,--help", "Print this help and exit.");
     int pid = 0;  // of explain and doctor
-    explain->add_option("-p,--pid", pid, "The process to look into.")->check(CLI::PositiveNumber);
+    explain->add_option("-p,--pid,PID", pid, "The process to look into.")->check(CLI::PositiveNumber);
     explain->add_option("-o,--output", options.output, "Write the report to this file.");
     explain->add_flag("--freeze", options.freeze,
                       "Pause the process while it is read, mostly for some milliseconds, so that all figures are of "
@@ -132,11 +144,11 @@ std::optional<Options> parse_options(int argc, char **argv) {
     add_format_option(*explain, format);
 
     CLI::App *doctor = app.add_subcommand("doctor",
-                                          "memtrace doctor [-p PID]\n"
+                                          "memtrace doctor [PID]\n"
                                           "Say what this kernel, this user and the interpreter of a process allow, "
                                           "and what to do about what they do not. Needs no privileges.");
     doctor->set_help_flag("-h,--help", "Print this help and exit.");
-    doctor->add_option("-p,--pid", pid, "The process whose interpreter to look at.")->check(CLI::PositiveNumber);
+    doctor->add_option("-p,--pid,PID", pid, "The process whose interpreter to look at.")->check(CLI::PositiveNumber);
     add_format_option(*doctor, format);
 
     // What follows "--" is the command's own, whatever it looks like.
@@ -173,14 +185,14 @@ std::optional<Options> parse_options(int argc, char **argv) {
     };
     if (doctor->parsed()) {
         options.command = Command::kDoctor;
-        take_pid("doctor", "-p and --format");
+        take_pid("doctor", "a process (PID or -p PID) and --format");
         return options;
     }
     if (explain->parsed()) {
         options.command = Command::kExplain;
-        take_pid("explain", "-p, -o, --freeze and --format");
+        take_pid("explain", "a process (PID or -p PID), -o, --freeze and --format");
         if (options.pids.empty())
-            fail_usage("name the process to look into: memtrace explain -p PID");
+            fail_usage("name the process to look into: memtrace explain PID");
         return options;
     }
     if (run->parsed()) {

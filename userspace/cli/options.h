@@ -24,6 +24,7 @@ struct Options {
     Format format = Format::kTable;
     std::string output;  // empty: standard output (kAttach) or standard error (kRun)
     ReportFilter filter;
+    bool look = true;  // at what is resident at the end
     bool quiet = false;
     bool verbose = false;
     std::optional<RssSource> rss_source;  // null: the best there is

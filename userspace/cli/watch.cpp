@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -35,8 +36,13 @@ sigset_t watched_signals() {
     return set;
 }
 
+// A line that is longer than the terminal is wide would wrap, and stay when the next one is printed.
 void print_status(const std::string &text) {
-    std::string line = "\r\x1b[K" + text;  // to the line's start, and clear it
+    winsize terminal{};
+    size_t room = text.size();
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &terminal) == 0 && terminal.ws_col)
+        room = terminal.ws_col - 1u;
+    std::string line = "\r\x1b[K" + text.substr(0, room);  // to the line's start, and clear it
     (void)!write(STDERR_FILENO, line.data(), line.size());
 }
 

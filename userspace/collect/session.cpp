@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -65,11 +66,28 @@ const FoundPython &Session::remember(FoundPython python, const std::string &path
     return known_.insert_or_assign(file, std::move(python)).first->second;
 }
 
-void Session::expect(int pid, const std::string &command) {
+void Session::expect(int pid, const std::string &command, bool stop_at_end) {
     expected_ = pid;
+    stop_at_end_ = stop_at_end;
     if (auto python = find_python_of_command(command))
         attach_probes(pid, remember(*python, python->module_path), python->module_path);
     tracer_.expect(pid);
+    if (stop_at_end)
+        tracer_.stop_at_end(pid);
+}
+
+// Of a process whose interpreter is known by now; `path` opens its file.
+void Session::watch_for_end(const mt_account &account, const std::string &path) {
+    const auto &python = details_[account.id].python;
+    if (!stop_at_end_ || !is_expected(account) || !python || account.python.state != MT_PYTHON_READY)
+        return;
+    end_unwatched_.clear();
+    uint64_t finalizing = python->finalizing ? account.python.runtime + *python->finalizing : 0;
+    if (!python->end_function)
+        end_unwatched_ = "the interpreter exports no function that it calls then";
+    else if (!tracer_.stop_at_call(expected_, path, *python->end_function, finalizing))
+        end_unwatched_ =
+            fmt::format("the kernel lets us not stop at the function that CPython calls then: {}", strerror(errno));
 }
 
 std::map<Probed, std::string> Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {
@@ -112,8 +130,10 @@ bool Session::add_import(std::span<const uint8_t> bytes) {
     mt_import_record record;
     std::memcpy(&record, bytes.data(), sizeof(record));
     std::vector<ImportEvent> &events = imports_[record.record.account];
-    if (events.size() >= kMaxImportEvents)
+    if (events.size() >= kMaxImportEvents) {
+        imports_left_out_++;
         return true;
+    }
     events.push_back({record.tid, record.begins != 0, record.found != 0, record.ns, record.rss * getpagesize(),
                       std::string(record.module, strnlen(record.module, sizeof(record.module)))});
     return true;
@@ -196,7 +216,12 @@ void Session::receive(std::span<const uint8_t> bytes) {
         } else if (record.kind == MT_RECORD_IMPORT) {
             good = add_import(bytes);
         } else if (record.kind == MT_RECORD_ENDING) {
-            ending_ = record.account;
+            mt_ending_record ending;
+            good = bytes.size() >= sizeof(ending);
+            if (good) {
+                std::memcpy(&ending, bytes.data(), sizeof(ending));
+                ending_ = {record.account, ending.ns};
+            }
         } else if (record.kind >= MT_RECORD_TOUCH && record.kind <= MT_RECORD_INHERIT) {
             good = !tracer_.account(record.account) || owned_.add(bytes);
         } else if (auto search = searching_.find(record.account);
@@ -235,10 +260,12 @@ void Session::look_at_new_accounts() {
             details.sources = lives ? open_sources(pid) : nullptr;
         }
         // An interpreter known at exec is the executable; what a fork has inherited is mapped in it as in its parent.
-        if (lives && details.python)
-            details.probes = attach_probes(pid, *details.python,
-                                           account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
-                                                                                   : fmt::format("/proc/{}/exe", pid));
+        if (lives && details.python) {
+            std::string path = account->opened_by == MT_OPENED_BY_FORK ? details.python->open_path(pid)
+                                                                       : fmt::format("/proc/{}/exe", pid);
+            details.probes = attach_probes(pid, *details.python, path);
+            watch_for_end(*account, path);
+        }
         if (pending && lives)
             searching_[account->id] = {Clock::now(), Clock::now()};
     }
@@ -265,6 +292,7 @@ void Session::search_interpreters() {
             details_[id].python = remember(*python, python->open_path(pid));
             details_[id].probes = attach_probes(pid, *details_[id].python, python->open_path(pid));
             details_[id].sources = open_sources(pid);
+            watch_for_end(*account, details_[id].python->open_path(pid));
             it = searching_.erase(it);
             continue;
         }
@@ -359,6 +387,23 @@ Progress Session::progress() const {
     for (const AccountData &account : collected_)
         add(account.charges);
     return progress;
+}
+
+std::map<std::string, uint64_t> Session::failures() const {
+    auto counts = tracer_.failures();
+    const std::pair<const char *, uint64_t> ours[] = {
+        {"code_unreadable", codes_.incomplete()},
+        {"imports_full", imports_left_out_},
+        {"record_malformed", malformed_records_},
+        {"sources_full", source_roots_ - std::min(source_roots_, kMaxSourceRoots)},
+    };
+    for (auto [name, count] : ours)
+        if (count)
+            counts[name] += count;
+    for (const AccountData &data : collected_)
+        if (data.resident && data.resident->dropped)
+            counts["owner_ranges_full"] += data.resident->dropped;
+    return counts;
 }
 
 void Session::finish() {

@@ -51,14 +51,21 @@ struct Progress {
     uint64_t lost_events = 0;
 };
 
+// A child of ours whose program has run to its end.
+struct Ending {
+    uint32_t account = 0;
+    uint64_t ns = 0;  // CLOCK_MONOTONIC
+};
+
 class Session {
   public:
     explicit Session(const TracerSettings &settings);
 
     // A live process, already looked at. False when it has gone.
     bool follow(int pid, const FoundPython &python);
-    // A child of ours that will exec `command`, looked up as execvp does.
-    void expect(int pid, const std::string &command);
+    // A child of ours that will exec `command`, looked up as execvp does; with `stop_at_end`, take_ending() tells of
+    // it.
+    void expect(int pid, const std::string &command, bool stop_at_end);
 
     // One turn of the loop: takes what the kernel sent, looks after new and ended processes.
     void tick();
@@ -70,9 +77,8 @@ class Session {
         return !searching_.empty();
     }
     bool all_closed() const;
-    // The account of a child of ours whose program has run to its end, once: the kernel is about to stop it, and who
-    // asks must let it go on (SIGCONT).
-    std::optional<uint32_t> take_ending() {
+    // Once: the kernel is about to stop the child, and who asks must let it go on (SIGCONT).
+    std::optional<Ending> take_ending() {
         return std::exchange(ending_, std::nullopt);
     }
     Progress progress() const;
@@ -96,6 +102,16 @@ class Session {
     const Tracer &tracer() const {
         return tracer_;
     }
+    // Why the end of the expected child's program may have passed unnoticed; empty when it cannot have.
+    const std::string &end_unwatched() const {
+        return end_unwatched_;
+    }
+    // Whether it is the process that the expected child became by exec.
+    bool is_expected(const mt_account &account) const {
+        return expected_ && account.tgid == static_cast<uint32_t>(expected_) && account.opened_by == MT_OPENED_BY_EXEC;
+    }
+    // What was missed, by name, here and in the kernel; only what is not 0.
+    std::map<std::string, uint64_t> failures() const;
     // By account; of processes that live or were followed to the end, and with --owners.
     const OwnedRanges &owned_ranges() const {
         return owned_;
@@ -115,6 +131,7 @@ class Session {
     void warn_of_refusals(int pid, const FoundPython &python, const std::map<Probed, std::string> &refusals);
     bool add_import(std::span<const uint8_t> record);
     void drop_probes();
+    void watch_for_end(const mt_account &account, const std::string &path);
     void look_for_jit();
     void name_native_places();
     void search_interpreters();
@@ -145,9 +162,12 @@ class Session {
     std::set<std::tuple<Probed, uint64_t, uint64_t>> refused_;    // probes that the user was told of, by interpreter
     std::vector<AccountData> collected_;
     uint64_t malformed_records_ = 0;
-    size_t source_roots_ = 0;
-    int expected_ = 0;  // a child that has yet to exec
-    std::optional<uint32_t> ending_;
+    uint64_t imports_left_out_ = 0;  // events
+    size_t source_roots_ = 0;        // that were asked for
+    int expected_ = 0;               // a child of ours
+    bool stop_at_end_ = false;
+    std::string end_unwatched_;
+    std::optional<Ending> ending_;
 };
 
 }  // namespace memtrace

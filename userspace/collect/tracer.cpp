@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
@@ -18,6 +19,7 @@
 #include "base/file_descriptor.h"
 #include "collect/kernel.h"
 #include "memtrace.skel.h"
+#include "process/proc_files.h"
 
 namespace memtrace {
 
@@ -38,14 +40,18 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
     {"preempted", false},
 };
 
+constexpr const char *kProgramNested = "program_nested";  // told by the kernel, and not by a program
+constexpr const char *kCallsPassedOver = "calls_passed_over";
+constexpr const char *kFaultsPassedOver = "page_faults_passed_over";
+
 // What it means that the kernel has passed over a program, because another was running on the CPU or, on a preemptible
 // kernel, was preempted there.
 const char *name_of_miss(std::string_view program) {
     if (program == "enter_call" || program == "leave_call")
-        return "calls_passed_over";  // the call is not counted; what it changes is charged all the same
+        return kCallsPassedOver;  // the call is not counted; what it changes is charged all the same
     if (program.starts_with("on_page_"))
-        return "page_faults_passed_over";
-    return "program_nested";
+        return kFaultsPassedOver;
+    return kProgramNested;
 }
 
 // All rows of a hash map. Rows that are added meanwhile may or may not be among them.
@@ -98,6 +104,7 @@ Tracer::Tracer(const TracerSettings &settings)
         fail("cannot attach the BPF programs: {}", strerror(errno));
     if (bpf_program__autoload(programs_->progs.on_page_fault_event))
         attach_page_faults();
+    run_iterator();  // so that the programs know who we are
     for (const TracedCall &traced : kTracedCalls) {
         for (bool leave : {false, true}) {
             std::string name = fmt::format("sys_{}_{}", leave ? "exit" : "enter", traced.name);
@@ -183,12 +190,21 @@ void Tracer::expect(int pid) {
     mt_process process{MT_NO_ACCOUNT, 1};
     if (bpf_map__update_elem(programs_->maps.processes, &tgid, sizeof(tgid), &process, sizeof(process), BPF_ANY))
         fail("cannot register process {} with the BPF programs: {}", pid, strerror(errno));
-    // Without this, nothing is lost but the look at its end.
+}
+
+void Tracer::stop_at_end(int pid) {
+    // Where the kernel refuses this there is the other sign: stop_at_call().
     if (bpf_link *link =
-            bpf_program__attach_tracepoint(programs_->progs.on_signal_change, "syscalls", "sys_enter_rt_sigaction")) {
+            bpf_program__attach_tracepoint(programs_->progs.on_signal_change, "syscalls", "sys_enter_rt_sigaction"))
         links_.emplace_back(link);
-        programs_->bss->mt_stop_at_end_tgid = tgid;
-    }
+    programs_->bss->mt_stop_at_end_tgid = static_cast<uint32_t>(pid);
+}
+
+bool Tracer::stop_at_call(int pid, const std::string &path, uint64_t offset, uint64_t finalizing) {
+    programs_->bss->mt_finalizing_word = finalizing;
+    end_function_.reset(  // what there was is of the program before an exec
+        bpf_program__attach_uprobe(programs_->progs.on_finalizing, false, pid, path.c_str(), offset));
+    return end_function_ != nullptr;
 }
 
 void Tracer::remember_interpreter(const mt_file_id &executable, const mt_python &python) {
@@ -327,7 +343,7 @@ std::map<std::string, uint64_t> Tracer::failures() const {
 
 uint64_t Tracer::lost_events() const {
     auto counts = failures();
-    uint64_t lost = counts.contains("program_nested") ? counts["program_nested"] : 0;
+    uint64_t lost = counts.contains(kProgramNested) ? counts[kProgramNested] : 0;
     for (const FailureName &failure : kFailureNames)
         if (failure.loses_bytes && counts.contains(failure.name))
             lost += counts[failure.name];
@@ -336,6 +352,29 @@ uint64_t Tracer::lost_events() const {
 
 bool Tracer::lost_line_hits() const {
     return failures().contains(kFailureNames[MT_FAIL_LINE_THREADS_FULL].name);
+}
+
+std::vector<std::string> Tracer::failure_names() {
+    std::vector<std::string> names = {kProgramNested, kCallsPassedOver, kFaultsPassedOver};
+    for (const FailureName &failure : kFailureNames)
+        names.emplace_back(failure.name);
+    return names;
+}
+
+std::optional<int64_t> Tracer::map_bytes() const {
+    constexpr std::string_view kField = "\nmemlock:";
+    int64_t all = 0;
+    bpf_map *map;
+    bpf_object__for_each_map(map, programs_->obj) {
+        if (bpf_map__fd(map) < 0)
+            continue;
+        auto info = read_whole_file(fmt::format("/proc/self/fdinfo/{}", bpf_map__fd(map)));
+        size_t at = info ? info->find(kField) : std::string::npos;
+        if (at == std::string::npos)
+            return std::nullopt;
+        all += std::strtoll(info->c_str() + at + kField.size(), nullptr, 10);
+    }
+    return all;
 }
 
 std::vector<ProgramCost> Tracer::program_costs() const {

@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -43,6 +44,11 @@ class Tracer {
     bool follow(int pid, const mt_python &python);
     // The account will be opened when this process, a child of ours, execs.
     void expect(int pid);
+    // To be told, by MT_RECORD_ENDING, when the program of an expected child has run to its end; it is stopped then.
+    void stop_at_end(int pid);
+    // The same, also by the entry of the function at this offset of the file that `path` opens. At its end the word at
+    // `finalizing` is not 0; 0: there is none. False, with errno, when the kernel refuses.
+    bool stop_at_call(int pid, const std::string &path, uint64_t offset, uint64_t finalizing);
     // From now on an exec of this file is known to start this interpreter, whose addresses are as the file has them.
     void remember_interpreter(const mt_file_id &executable, const mt_python &python);
     // CPython's own, in processes that are followed.
@@ -79,10 +85,14 @@ class Tracer {
 
     // What was missed, by name; only what is not 0.
     std::map<std::string, uint64_t> failures() const;
+    // All that failures() may have.
+    static std::vector<std::string> failure_names();
     // Of failures(): events whose bytes or calls are missing from the figures.
     uint64_t lost_events() const;
     // Whether the line engine had no room for a thread: how often lines ran is not known then.
     bool lost_line_hits() const;
+    // Kernel memory that the maps take, as the kernel accounts for it; null when it does not tell.
+    std::optional<int64_t> map_bytes() const;
     // Filled in while kernel.bpf_stats_enabled is 1.
     std::vector<ProgramCost> program_costs() const;
     const TracerSettings &settings() const {
@@ -110,6 +120,7 @@ class Tracer {
     mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
     size_t accounts_bytes_ = 0;
     std::vector<Link> links_;
+    Link end_function_;
     std::function<void(std::span<const uint8_t>)> handler_;
 };
 

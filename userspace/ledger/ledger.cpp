@@ -13,13 +13,6 @@ namespace {
 
 constexpr int kResidentMembers[] = {MT_FILE, MT_ANON, MT_SHMEM};
 
-int64_t grown_pages(const mt_charge &charge) {
-    int64_t pages = 0;
-    for (int member : kResidentMembers)
-        pages += static_cast<int64_t>(charge.grown[member]);
-    return pages;
-}
-
 int64_t returned_pages(const mt_charge &charge) {
     int64_t pages = 0;
     for (int member : kResidentMembers)
@@ -28,7 +21,7 @@ int64_t returned_pages(const mt_charge &charge) {
 }
 
 void add(LineSum &sum, const mt_charge &charge, int64_t page_bytes) {
-    sum.grown += grown_pages(charge) * page_bytes;
+    sum.grown += grown_bytes(charge, page_bytes);
     sum.returned += returned_pages(charge) * page_bytes;
     sum.peak = std::max(sum.peak, charge.rss_peak * page_bytes);
     if (charge.last_sequence >= sum.last_sequence) {
@@ -49,6 +42,8 @@ std::string owner_name(unsigned owner) {
             return "[exec]";
         case MT_OWNER_OTHER_PROCESS:
             return "[other process]";
+        case MT_OWNER_TRACER:
+            return "[memtrace]";
         case MT_OWNER_BEFORE_ATTACH:
             return "[before attach]";
         case MT_OWNER_ADDRESS_UNKNOWN:
@@ -155,6 +150,13 @@ Balances balance(const AccountData &data, int64_t page_bytes) {
         return balance;
     };
     return {of(MT_FILE), of(MT_ANON), of(MT_SHMEM)};
+}
+
+int64_t grown_bytes(const mt_charge &charge, int64_t page_bytes) {
+    int64_t pages = 0;
+    for (int member : kResidentMembers)
+        pages += static_cast<int64_t>(charge.grown[member]);
+    return pages * page_bytes;
 }
 
 std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &codes, int64_t page_bytes,

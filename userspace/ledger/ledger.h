@@ -45,6 +45,9 @@ struct Balances {
 
 Balances balance(const AccountData &data, int64_t page_bytes);
 
+// What became resident by one charge, all kinds of pages together.
+int64_t grown_bytes(const mt_charge &charge, int64_t page_bytes);
+
 // One source line, or one owner that is none: charged for everything at it and below it, once.
 struct LineSum {
     int64_t grown = 0;

@@ -127,7 +127,7 @@ bool ElfImage::read(uint64_t address, void *into, size_t size) const {
 std::optional<uint64_t> ElfImage::offset_of(uint64_t address) const {
     for (const Segment &segment : segments)
         if (address >= segment.address && address - segment.address < segment.file_bytes)
-            return address - segment.address + segment.file_offset;
+            return segment.file_offset + (address - segment.address);
     return std::nullopt;
 }
 

@@ -33,12 +33,20 @@ const Marker kMarkers[] = {
     {"_PyRuntime", {3, 7, -1}},   {"PyErr_ResourceWarning", {3, 6, -1}},
 };
 
+// What Py_FinalizeEx() calls between the program's end and the clearing of modules: the first of these that is exported.
+const char *const kEndFunctions[] = {
+    "PyOS_FiniInterrupts",     // 2.7 to 3.8
+    "_PyGC_CollectIfEnabled",  // 3.9
+    "PyGC_Collect",            // 3.10 and later
+};
+
 std::set<std::string> wanted_symbols() {
-    std::set<std::string> symbols = {"_PyRuntime",         "Py_Version",    "PyCode_Type",
-                                     "PyFrame_Type",       "PyCapsule_New", "PyInterpreterState_Head",
-                                     "PyString_FromString"};
+    std::set<std::string> symbols = {"_PyRuntime",          "Py_Version",    "PyCode_Type",
+                                     "PyFrame_Type",        "PyCapsule_New", "PyInterpreterState_Head",
+                                     "PyString_FromString", "_Py_Finalizing"};
     for (const Marker &marker : kMarkers)
         symbols.insert(marker.symbol);
+    symbols.insert(std::begin(kEndFunctions), std::end(kEndFunctions));
     return symbols;
 }
 
@@ -92,6 +100,14 @@ std::optional<uint64_t> runtime_address(const ElfImage &image) {
     return runtime == image.symbols.end() ? interpreters_head(image) : runtime->second;
 }
 
+// Where the file has it.
+std::optional<uint64_t> end_function(const ElfImage &image) {
+    for (const char *name : kEndFunctions)
+        if (auto symbol = image.symbols.find(name); symbol != image.symbols.end())
+            return image.offset_of(symbol->second);
+    return std::nullopt;
+}
+
 // Null when the file is no interpreter.
 std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &file, uint64_t bias,
                                    const ElfImage &image) {
@@ -126,6 +142,11 @@ std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &fi
         found.free_threaded = layout.free_threaded;
         found.jit_flag = layout.jit_flag;
         found.runtime = layout.offsets;
+        if (layout.finalizing != MT_NO_FIELD)
+            found.finalizing = layout.finalizing;
+        else if (symbols.contains("_Py_Finalizing"))
+            found.finalizing = symbols.at("_Py_Finalizing") - *runtime;
+        found.end_function = end_function(image);
         found.runtime.runtime = *runtime + bias;
         found.runtime.code_type = symbols.at("PyCode_Type") + bias;
         found.runtime.text_start = image.text_start + bias;

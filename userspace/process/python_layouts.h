@@ -43,8 +43,9 @@ struct WordCheck {
 struct PythonLayout {
     PythonVersion version;  // micro is 0: CPython keeps layouts within a minor version
     bool free_threaded = false;
-    uint32_t jit_flag = MT_NO_FIELD;  // in an interpreter's state, a bool: code is compiled as it runs
-    mt_python offsets{};              // state and addresses are 0
+    uint32_t jit_flag = MT_NO_FIELD;    // in an interpreter's state, a bool: code is compiled as it runs
+    uint32_t finalizing = MT_NO_FIELD;  // in _PyRuntime, a word that is set when the program has run to its end
+    mt_python offsets{};                // state and addresses are 0
     std::vector<MemberCheck> members;
     std::vector<WordCheck> words;
 };

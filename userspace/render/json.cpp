@@ -53,6 +53,17 @@ json render_lines(const ReportProcess &process) {
     return lines;
 }
 
+json render_chain(const std::vector<ReportChainLink> &chain) {
+    json rows = json::array();
+    for (const ReportChainLink &link : chain)
+        rows.push_back({{"file", link.file},
+                        {"function", link.function},
+                        {"line", line_or_null(link.line)},
+                        {"source", or_null(link.source)},
+                        {"grown_bytes", link.grown}});
+    return rows;
+}
+
 json render_place(const Place &place) {
     return {{"file", text_or_null(place.file)},
             {"function", text_or_null(place.function)},
@@ -198,6 +209,7 @@ json render_missing(const std::vector<MissingFigure> &missing) {
 
 json render_process(const ReportProcess &process) {
     Balance total = process.balances.total();
+    const std::optional<TakenLook> &look = process.look.taken;
     json python = nullptr;
     if (process.python)
         python = {{"version", process.python->version},
@@ -237,13 +249,16 @@ json render_process(const ReportProcess &process) {
               {"shared", render_balance(process.balances.shared)}}},
             {"owners", owners},
             {"native", render_native(process)},
+            {"heaviest_chain", render_chain(process.heaviest_chain)},
             {"lines", render_lines(process)},
             {"returns", render_returns(process)},
             {"resident", process.resident ? render_resident(*process.resident) : json()},
             {"copy_on_write", process.copies ? render_copies(*process.copies) : json()},
-            {"layers", process.look ? render_layers(*process.look) : json()},
-            {"layers_rss_bytes", process.look ? json(process.look->rss_bytes) : json()},
-            {"layers_at_programs_end", process.look && process.look->at_programs_end},
+            {"layers", look ? render_layers(*look) : json()},
+            {"layers_rss_bytes", look ? json(look->rss_bytes) : json()},
+            {"layers_at_programs_end", look && look->at_programs_end},
+            {"layers_missing", text_or_null(process.look.missing)},
+            {"held_ns", or_null(process.look.held_ns)},
             {"findings", render_findings(process.findings)},
             {"syscalls", render_calls(process)},
             {"arenas", arenas},
@@ -281,6 +296,7 @@ std::string render_json(const Report &report) {
                    {"rss_source", report.rss_source},
                    {"cpu_ns", report.tracer_cpu_ns},
                    {"peak_rss_bytes", report.tracer_peak_rss_bytes},
+                   {"bpf_map_bytes", or_null(report.tracer_map_bytes)},
                    {"programs", programs}}},
                  {"processes", processes}};
     return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";

@@ -7,7 +7,9 @@
 #include <span>
 #include <vector>
 
+#include "base/counted.h"
 #include "render/explanation.h"
+#include "render/failures.h"
 #include "render/render.h"
 
 namespace memtrace {
@@ -15,6 +17,8 @@ namespace memtrace {
 namespace {
 
 constexpr size_t kMaxFunctions = 10;
+constexpr size_t kMaxChain = 12;          // calls
+constexpr size_t kMaxChainFunctions = 4;  // of libraries, whose lines are shown where the program's own are light
 constexpr size_t kMaxReturns = 12;
 constexpr size_t kMaxResident = 15;
 constexpr size_t kMaxImports = 100;
@@ -25,6 +29,10 @@ constexpr int64_t kWorthShowing = 64 << 10;  // rows of less are summed up
 
 double seconds(uint64_t ns) {
     return static_cast<double>(ns) / 1e9;
+}
+
+std::string render_bytes(int64_t bytes) {
+    return fmt::format("{} byte{}", bytes, std::abs(bytes) == 1 ? "" : "s");
 }
 
 std::string describe_native(const Place &place) {
@@ -53,13 +61,19 @@ void render_header(std::string &out, const Report &report, const ReportProcess &
     if (process.python && process.python->jit)
         out += "Lines are approximate: this interpreter's JIT is on, and its code may be charged to a line nearby.\n";
     Balance total = process.balances.total();
-    out += fmt::format("RSS from {} to {}, peak {}: {} grown, {} returned, {} bytes unexplained\n",
-                       render_mib(total.start), render_mib(total.end), render_mib(process.peak_bytes),
-                       render_mib(total.grown), render_mib(total.returned), total.unexplained());
-    if (report.lost_events)
-        out += "Events were lost: what they changed is in \"unexplained\" or \"[line unknown]\".\n";
+    out += fmt::format("RSS from {} to {}, peak {}: {} grown, {} returned, {} unexplained\n", render_mib(total.start),
+                       render_mib(total.end), render_mib(process.peak_bytes), render_mib(total.grown),
+                       render_mib(total.returned), render_bytes(total.unexplained()));
+    if (process.look.held_ns)
+        out += fmt::format(
+            "It was held for {:.2f} s when it had run to its end, to be looked at; --no-look leaves that out.\n",
+            seconds(*process.look.held_ns));
+}
+
+// Of all processes together: said once.
+void render_failures(std::string &out, const Report &report) {
     for (const auto &[name, count] : report.failures)
-        out += fmt::format("  {}: {}\n", name, count);
+        out += fmt::format("  {}\n", describe_failure(name, count));
 }
 
 void render_function(std::string &out, const ReportFunction &function, bool counted) {
@@ -86,22 +100,64 @@ void render_function(std::string &out, const ReportFunction &function, bool coun
     }
 }
 
-void render_functions(std::string &out, const ReportProcess &process, bool all_functions, bool counted) {
-    size_t shown = 0, hidden = 0;
-    for (const ReportFunction &function : process.functions) {
-        bool wanted =
-            all_functions || (!function.of_the_interpreter && function.grown + function.returned >= kWorthShowing);
-        if (!wanted || shown == kMaxFunctions) {
-            hidden++;
-            continue;
-        }
-        render_function(out, function, counted);
-        shown++;
+void render_chain(std::string &out, const std::vector<ReportChainLink> &chain) {
+    if (chain.empty() || chain[0].grown < kWorthShowing)
+        return;
+    out += "\nMost of what lines grew came by this chain of calls\n";
+    out += "         Grown   Where\n";
+    size_t left_out = chain.size() - std::min(chain.size(), kMaxChain);
+    if (left_out)
+        out += fmt::format("{:>14}   {} before these\n", "...", counted(left_out, "call"));
+    for (const ReportChainLink &link : std::span(chain).subspan(left_out)) {
+        std::string source = link.source.value_or("");
+        source.erase(0, source.find_first_not_of(" \t"));
+        out +=
+            fmt::format("{:>14}   {}{}{}\n", render_mib(link.grown),
+                        describe_place({link.file, link.function, link.line, ""}), source.empty() ? "" : "   ", source);
     }
-    if (hidden)
-        out += fmt::format(
-            "\n{} more function{} of libraries or with less than 64 KiB; --file '*' shows the largest of all.\n",
-            hidden, hidden == 1 ? "" : "s");
+}
+
+// The functions of libraries that are shown all the same: those of the heaviest chain, the innermost ones, unless half
+// of what all lines grew came by a function of the program's own, whose lines then say so.
+std::set<const ReportFunction *> libraries_worth_showing(const ReportProcess &process) {
+    std::set<const ReportFunction *> functions;
+    auto python = process.owners.find("python");
+    int64_t half = python == process.owners.end() ? 0 : python->second.grown / 2;
+    if (half < kWorthShowing ||
+        std::any_of(process.functions.begin(), process.functions.end(),
+                    [&](const auto &function) { return !function.of_a_library && function.grown >= half; }))
+        return functions;
+    for (auto link = process.heaviest_chain.rbegin();
+         link != process.heaviest_chain.rend() && functions.size() < kMaxChainFunctions; ++link) {
+        auto found = std::find_if(process.functions.begin(), process.functions.end(), [&](const auto &function) {
+            return function.file == link->file && function.function == link->function &&
+                   function.first_line == link->first_line;
+        });
+        if (found != process.functions.end())
+            functions.insert(&*found);
+    }
+    return functions;
+}
+
+void render_functions(std::string &out, const ReportProcess &process, bool all_functions, bool counted_lines) {
+    auto libraries = libraries_worth_showing(process);
+    std::vector<const ReportFunction *> wanted;
+    for (const ReportFunction &function : process.functions)
+        if (all_functions || libraries.contains(&function) ||
+            (!function.of_a_library && function.grown + function.returned >= kWorthShowing))
+            wanted.push_back(&function);
+    if (wanted.size() > kMaxFunctions)
+        wanted.resize(kMaxFunctions);
+    if (!wanted.empty())
+        out +=
+            "\nGrown is what a line, or what it calls, touched first; Returned is what it gave back, whoever had "
+            "touched "
+            "it.\n";
+    for (const ReportFunction *function : wanted)
+        render_function(out, *function, counted_lines);
+    if (size_t hidden = process.functions.size() - wanted.size())
+        out += fmt::format("\n{} of libraries or with less than 64 KiB; --file '*' shows the largest of all.\n",
+                           counted(hidden, "more function", "more functions"));
 }
 
 void render_owners(std::string &out, const ReportProcess &process) {
@@ -125,7 +181,7 @@ void render_native(std::string &out, const ReportProcess &process) {
         out += fmt::format("{:>14}{:>14}   {}{}\n", render_mib(row.sum.grown), render_mib(-row.sum.returned),
                            describe_native(row.place), row.by.empty() ? "" : ", by " + printable(row.by));
     if (large > shown)
-        out += fmt::format("{} more, which --format json has too\n", large - shown);
+        out += fmt::format("{} more, which --format json has too\n", with_thousands(large - shown));
 }
 
 void render_returns(std::string &out, const ReportProcess &process) {
@@ -177,8 +233,8 @@ void render_places(std::string &out, const std::vector<std::pair<Place, int64_t>
 void render_copies(std::string &out, const ReportCopies &copies) {
     if (copies.rows.empty())
         return;
-    out += fmt::format("\nCopied on write after fork: {} pages, {}, which were shared until then\n", copies.pages,
-                       render_mib(copies.all.bytes));
+    out += fmt::format("\nCopied on write after fork: {}, {}, shared until then\n",
+                       counted(static_cast<uint64_t>(copies.pages), "page"), render_mib(copies.all.bytes));
     std::vector<std::pair<Place, int64_t>> rows;
     for (const auto &[place, sum] : copies.rows)
         rows.emplace_back(place, sum.bytes);
@@ -193,8 +249,8 @@ void render_resident(std::string &out, const ReportResident &resident) {
                             : "\nResident at its end, by the line that first touched it\n";
     render_places(out, resident.rows, kMaxResident);
     out += fmt::format("{:>14}{:>14}   unexplained\n", resident.unexplained, render_mib(resident.unexplained));
-    out += fmt::format("Kept as {} ranges of pages; {} had no room, and are in [address unknown].\n", resident.ranges,
-                       resident.dropped);
+    out += fmt::format("Kept as {}; {} had no room, and what was there is in [address unknown].\n",
+                       counted(resident.ranges, "range of pages", "ranges of pages"), with_thousands(resident.dropped));
 }
 
 void render_collections(std::string &out, const ReportProcess &process) {
@@ -217,8 +273,8 @@ void render_collections(std::string &out, const ReportProcess &process) {
     if (places.size() > kMaxPlaces)
         places.resize(kMaxPlaces);
     for (const auto &[place, sum] : places)
-        out += fmt::format("  {} of {:.3f} ms together at {}\n", sum.count, static_cast<double>(sum.pause_ns) / 1e6,
-                           describe_place(place));
+        out += fmt::format("  {}, {:.3f} ms together, at {}\n", counted(sum.count, "collection"),
+                           static_cast<double>(sum.pause_ns) / 1e6, describe_place(place));
 }
 
 void render_missing(std::string &out, const std::vector<MissingFigure> &missing) {
@@ -245,7 +301,7 @@ void render_function_calls(std::string &out, const std::vector<ReportCalls> &cal
     if (calls.empty())
         out += "  none\n";
     else if (calls.size() > kMaxCalls)
-        out += fmt::format("  and {} others, which --format json has too\n", calls.size() - kMaxCalls);
+        out += fmt::format("  and {}, which --format json has too\n", counted(calls.size() - kMaxCalls, "other"));
 }
 
 // A tree of modules; `left` rows may still be printed.
@@ -289,31 +345,60 @@ void render_calls(std::string &out, const ReportProcess &process) {
                            process.arenas->created, process.arenas->released);
 }
 
-// Shells, and children between fork and exec, say nothing about Python.
-bool ran_python(const ReportProcess &process) {
+bool is_python(const ReportProcess &process) {
     return process.python && (process.owners.contains("python") || process.python->refusal);
 }
 
-void render_others(std::string &out, const std::vector<const ReportProcess *> &others) {
-    if (others.empty())
-        return;
-    int64_t peak = 0, unexplained = 0;
+// Who named a process wants to hear of it, even if it did nothing meanwhile. A forked child that was looked into has
+// its findings, whoever made what it has.
+bool is_worth_a_section(const ReportProcess &process) {
+    return is_python(process) || process.opened_by == "attach" || process.look.taken;
+}
+
+// "sh, env": what these were, each name once.
+std::string names_of(const std::vector<const ReportProcess *> &processes) {
     std::string names;
     std::set<std::string> once;
-    for (const ReportProcess *process : others) {
-        peak = std::max(peak, process->peak_bytes);
-        unexplained += std::abs(process->balances.total().unexplained());
+    for (const ReportProcess *process : processes) {
         std::string name = process->cmdline.empty() ? "?" : process->cmdline[0];
         name = name.substr(name.rfind('/') + 1);
         if (once.size() < 8 && once.insert(name).second)
             names += (names.empty() ? "" : ", ") + join_command({name});
     }
-    out += fmt::format("\n{} process{} ran no Python ({}): peak of the largest {}, {} bytes unexplained\n",
-                       others.size(), others.size() == 1 ? "" : "es", names, render_mib(peak), unexplained);
+    return names;
 }
 
-void render_process(std::string &out, const Report &report, const ReportProcess &process, bool all_functions) {
+// Processes that have no section. Of a Python's forked child nothing may have been charged to a line, and still it is a
+// Python; what execs at once is none.
+void render_others(std::string &out, const std::vector<const ReportProcess *> &others) {
+    auto is_forked_python = [](const ReportProcess *process) {
+        return process->python && process->opened_by == "fork" && process->closed_by != "exec";
+    };
+    auto render = [&](const std::vector<const ReportProcess *> &processes, const std::string &what) {
+        if (processes.empty())
+            return;
+        int64_t peak = 0, unexplained = 0;
+        for (const ReportProcess *process : processes) {
+            peak = std::max(peak, process->peak_bytes);
+            unexplained += std::abs(process->balances.total().unexplained());
+        }
+        out += fmt::format("\n{} {} ({}): peak of the largest {}, {} unexplained\n",
+                           counted(processes.size(), "process", "processes"), what, names_of(processes),
+                           render_mib(peak), render_bytes(unexplained));
+    };
+    std::vector<const ReportProcess *> forked, rest;
+    for (const ReportProcess *process : others)
+        (is_forked_python(process) ? forked : rest).push_back(process);
+    render(forked, "forked from a Python, in which no line changed the resident set");
+    render(rest, "ran no Python that was seen");
+}
+
+void render_process(std::string &out, const Report &report, const ReportProcess &process, bool all_functions,
+                    bool is_first) {
     render_header(out, report, process);
+    if (is_first)
+        render_failures(out, report);
+    render_chain(out, process.heaviest_chain);
     render_functions(out, process, all_functions, report.line_check.has_value());
     render_owners(out, process);
     render_native(out, process);
@@ -333,7 +418,9 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     std::vector<Finding> findings = process.findings;
     std::erase_if(findings, [](const Finding &finding) { return finding.cause == "returned"; });
     if (!findings.empty())
-        render_findings(out, findings, process.look && process.look->at_programs_end);
+        render_findings(out, findings, process.look.taken && process.look.taken->at_programs_end);
+    if (process.python && !process.look.missing.empty())
+        out += fmt::format("\nWhy memory is resident was not looked at: {}.\n", printable(process.look.missing));
 }
 
 }  // namespace
@@ -365,17 +452,26 @@ std::string render_table(const Report &report, bool all_functions) {
     std::string out;
     std::vector<const ReportProcess *> others;
     for (const ReportProcess &process : report.processes) {
-        if (!ran_python(process) && report.processes.size() > 1) {
+        if (!is_worth_a_section(process) && report.processes.size() > 1) {
             others.push_back(&process);
             continue;
         }
-        if (!out.empty())
+        bool is_first = out.empty();
+        if (!is_first)
             out += "\n" + std::string(78, '-') + "\n\n";
-        render_process(out, report, process, all_functions);
+        render_process(out, report, process, all_functions, is_first);
+    }
+    if (out.empty()) {
+        out = fmt::format("{} | {} engine | {:.2f} s | lost events: {}\n",
+                          counted(report.processes.size(), "process", "processes"), report.engine,
+                          seconds(report.duration_ns), report.lost_events);
+        render_failures(out, report);
     }
     render_others(out, others);
-    out += fmt::format("\nmemtrace {} used {:.2f} s of CPU time and {} at its peak.\n", MEMTRACE_VERSION,
-                       seconds(report.tracer_cpu_ns), render_mib(report.tracer_peak_rss_bytes));
+    out +=
+        fmt::format("\nmemtrace {} used {:.2f} s of CPU time, {} at its peak, and {} of the kernel's for BPF maps.\n",
+                    MEMTRACE_VERSION, seconds(report.tracer_cpu_ns), render_mib(report.tracer_peak_rss_bytes),
+                    report.tracer_map_bytes ? render_mib(*report.tracer_map_bytes) : "an unknown amount");
     return out;
 }
 

@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "collect/kernel.h"
+#include "ledger/heaviest_chain.h"
+#include "symbolize/library_files.h"
 
 namespace memtrace {
 
@@ -32,14 +35,13 @@ bool matches(const ReportFilter &filter, const LineKey &function) {
 }
 
 // "<string>" is a program's own when it was given with -c; else it is what a library made up and compiled.
-bool is_of_the_interpreter(const std::string &file, bool command_given) {
-    return (file.starts_with('<') && !(command_given && file == "<string>") && file != "<stdin>") ||
-           file.find("/lib/python") != std::string::npos || file.find("/site-packages/") != std::string::npos ||
-           file.find("/dist-packages/") != std::string::npos;
+bool is_of_a_library(const std::string &file, bool command_given, LibraryFiles &libraries) {
+    return file != "<stdin>" && !(command_given && file == "<string>") && libraries.has(file);
 }
 
 std::vector<ReportFunction> build_functions(const AccountData &data, const CodeTable &codes, SourceFiles *sources,
-                                            const ReportFilter &filter, bool command_given, bool counted,
+                                            const ReportFilter &filter,
+                                            const std::function<bool(const std::string &)> &is_library, bool counted,
                                             int64_t page_bytes) {
     std::map<LineKey, const CodeObject *> objects;
     auto sums = sum_lines(data, codes, page_bytes, &objects);
@@ -56,8 +58,7 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
     for (const auto &[key, code] : objects) {
         if (!matches(filter, key))
             continue;
-        ReportFunction function{
-            key.file, key.function, key.first_line, is_of_the_interpreter(key.file, command_given), 0, 0, {}};
+        ReportFunction function{key.file, key.function, key.first_line, is_library(key.file), 0, 0, {}};
         std::set<int> numbers;
         numbers_in(sums, key, numbers);
         numbers_in(occurrences, key, numbers);
@@ -84,6 +85,18 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
     std::stable_sort(functions.begin(), functions.end(),
                      [](const auto &a, const auto &b) { return a.grown + a.returned > b.grown + b.returned; });
     return functions;
+}
+
+std::vector<ReportChainLink> build_chain(const AccountData &data, const CodeTable &codes, SourceFiles *sources,
+                                         int64_t page_bytes) {
+    std::vector<ReportChainLink> chain;
+    for (const ChainLink &link : heaviest_chain(data, codes, page_bytes)) {
+        const CodeObject &code = *link.at.code;
+        int line = link.at.line.value_or(0);
+        chain.push_back({code.file, code.function, code.first_line, line,
+                         sources ? sources->line(code.file, line) : std::nullopt, link.grown});
+    }
+    return chain;
 }
 
 std::vector<ReportCalls> build_calls(const AccountData &data, const CodeTable &codes, const ReportFilter &filter,
@@ -165,10 +178,10 @@ Traced sum_up(const ReportProcess &process) {
 }
 
 // Of one that has ended, what tracing saw is all that is known.
-void explain_process(ReportProcess &process, std::optional<TakenLook> look) {
+void explain_process(ReportProcess &process, Look look) {
     process.look = std::move(look);
     Explanation unseen;
-    Explanation &explanation = process.look ? process.look->explanation : unseen;
+    Explanation &explanation = process.look.taken ? process.look.taken->explanation : unseen;
     explanation.traced = sum_up(process);
     process.findings = find_causes(explanation);
 }
@@ -217,9 +230,12 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     process.balances = balance(data, page_bytes);
     process.peak_bytes = account.peak_rss * page_bytes;
     bool command_given = std::count(process.cmdline.begin(), process.cmdline.end(), "-c") > 0;
-    process.functions = build_functions(data, session.codes(), details.sources.get(), filter, command_given,
+    LibraryFiles libraries(details.sources.get(), details.python ? details.python->version : PythonVersion{});
+    auto is_library = [&](const std::string &file) { return is_of_a_library(file, command_given, libraries); };
+    process.functions = build_functions(data, session.codes(), details.sources.get(), filter, is_library,
                                         details.listens_to(Probed::kLines) && !session.tracer().lost_line_hits(),
                                         page_bytes);
+    process.heaviest_chain = build_chain(data, session.codes(), details.sources.get(), page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_native(data, session.natives(), page_bytes))
         process.native.push_back({key.first, key.second, sum});
@@ -252,13 +268,11 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
 Report build_report(Session &session, const ReportFilter &filter, LastLook &look) {
     Report report;
     report.duration_ns = static_cast<uint64_t>(session.duration().count());
-    report.failures = session.tracer().failures();
+    report.failures = session.failures();
     report.lost_events = session.tracer().lost_events();
     report.kernel = kernel_release();
     report.rss_source = name_of(session.tracer().settings().source);
     report.programs = session.tracer().program_costs();
-    if (session.codes().incomplete())
-        report.failures["code_unreadable"] = session.codes().incomplete();
 
     std::map<uint32_t, int> pid_of;
     for (const AccountData &data : session.accounts())
@@ -270,8 +284,6 @@ Report build_report(Session &session, const ReportFilter &filter, LastLook &look
                      [](const auto *a, const auto *b) { return a->account.opened_ns < b->account.opened_ns; });
     for (const AccountData *data : in_order) {
         report.processes.push_back(build_process(session, *data, filter, look, getpagesize()));
-        if (data->resident && data->resident->dropped)
-            report.failures["owner_ranges_full"] += data->resident->dropped;
         if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))
             report.processes.back().parent_pid = pid_of[data->account.parent];
     }
@@ -289,6 +301,7 @@ Report build_report(Session &session, const ReportFilter &filter, LastLook &look
     };
     report.tracer_cpu_ns = ns(usage.ru_utime) + ns(usage.ru_stime);
     report.tracer_peak_rss_bytes = static_cast<int64_t>(usage.ru_maxrss) * 1024;
+    report.tracer_map_bytes = session.tracer().map_bytes();
     return report;
 }
 

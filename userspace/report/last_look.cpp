@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "report/last_look.h"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include "base/failure.h"
@@ -10,10 +11,12 @@ namespace memtrace {
 
 namespace {
 
-std::optional<Explanation> explain_traced(Session &session, const mt_account &account) {
+Look explain_traced(Session &session, const mt_account &account, int64_t rss_bytes, bool at_programs_end) {
     const auto &python = session.details(account.id).python;
-    if (!python || python->runtime.state != MT_PYTHON_READY)
-        return std::nullopt;
+    if (!python)
+        return {std::nullopt, "no CPython was found in it", std::nullopt};
+    if (python->runtime.state != MT_PYTHON_READY)
+        return {std::nullopt, python->refusal, std::nullopt};
     Traced traced;
     if (session.tracer().settings().owners)
         traced.first_touch = [&session, id = account.id](uint64_t address) {
@@ -21,36 +24,59 @@ std::optional<Explanation> explain_traced(Session &session, const mt_account &ac
             return owner ? in_words(place_of_page(*owner, session.codes(), session.natives())) : "";
         };
     try {
-        return explain(static_cast<int>(account.tgid), *python, false, std::move(traced));
-    } catch (const Failure &) {
-        return std::nullopt;  // it has ended since
+        Explanation explanation = explain(static_cast<int>(account.tgid), *python, false, std::move(traced));
+        return {TakenLook{std::move(explanation), rss_bytes, at_programs_end}, "", std::nullopt};
+    } catch (const Failure &failure) {
+        return {std::nullopt, failure.what(), std::nullopt};  // it has ended since, for one
     }
+}
+
+// Of a process that has ended, and that nothing was seen of before.
+std::string why_not_looked_at(const Session &session, const mt_account &account) {
+    if (account.closed_by == MT_CLOSED_BY_EXEC)
+        return "it became another program";
+    if (!session.is_expected(account))
+        return "it had ended";
+    if (session.end_unwatched().empty())
+        return "it was not seen to run to its end, as when it ends by os._exit(), by a signal or by a crash";
+    return fmt::format(
+        "its end was not noticed: {}, and it gave no SIGINT back then, as CPython does unless SIGINT was ignored, as "
+        "in "
+        "jobs that a script starts in the background, or the program ends by os._exit() or a signal",
+        session.end_unwatched());
+}
+
+uint64_t monotonic_ns() {
+    return static_cast<uint64_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
 }
 
 }  // namespace
 
-void LastLook::take_early(Session &session, uint32_t id) {
-    const mt_account *account = session.tracer().account(id);
-    if (!account)
-        return;
-    int64_t rss_bytes = account->rss * getpagesize();
-    if (auto explanation = explain_traced(session, *account))
-        early_[id] = {std::move(*explanation), rss_bytes, true};
+void LastLook::take_early(Session &session, const Ending &ending, const std::function<void()> &let_go) {
+    Look look;
+    if (const mt_account *account = session.tracer().account(ending.account))
+        look = explain_traced(session, *account, account->rss * getpagesize(), true);
+    let_go();
+    look.held_ns = monotonic_ns() - ending.ns;
+    early_[ending.account] = std::move(look);
 }
 
-std::optional<TakenLook> LastLook::take(Session &session, const mt_account &account, int64_t rss_bytes) {
+Look LastLook::take(Session &session, const mt_account &account, int64_t rss_bytes) {
     constexpr std::chrono::seconds kLongest{10};
+    if (!wanted_)
+        return {std::nullopt, "--no-look was given", std::nullopt};
     auto now = std::chrono::steady_clock::now();
     started_ = started_.value_or(now);
     if (auto early = early_.find(account.id); early != early_.end())
         return std::move(early->second);
-    bool has_ended = account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC;
-    if (has_ended || now - *started_ > kLongest)
-        return std::nullopt;
-    auto explanation = explain_traced(session, account);
-    if (!explanation)
-        return std::nullopt;
-    return TakenLook{std::move(*explanation), rss_bytes, false};
+    if (account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC)
+        return {std::nullopt, why_not_looked_at(session, account), std::nullopt};
+    if (now - *started_ > kLongest)
+        return {std::nullopt,
+                fmt::format("looking at the processes before it had taken {} s, which is all that is spent on that",
+                            kLongest.count()),
+                std::nullopt};
+    return explain_traced(session, account, rss_bytes, false);
 }
 
 }  // namespace memtrace

@@ -4,8 +4,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
+#include <string>
 
 #include "collect/session.h"
 #include "explain/explain.h"
@@ -20,17 +22,28 @@ struct TakenLook {
     bool at_programs_end = false;
 };
 
+// A look, or why there is none.
+struct Look {
+    std::optional<TakenLook> taken;
+    std::string missing;              // in a few words; empty when there is one
+    std::optional<uint64_t> held_ns;  // for how long the process was stopped for it; null: it was not
+};
+
 // Not thread-safe.
 class LastLook {
   public:
-    // Of a process that stands still, for its program has run to its end. Nothing where it cannot be looked into.
-    void take_early(Session &session, uint32_t account);
+    // Without `wanted`, none is taken.
+    explicit LastLook(bool wanted) : wanted_(wanted) {}
+
+    // Of a process that stands still, for its program has run to its end; `let_go` makes it go on.
+    void take_early(Session &session, const Ending &ending, const std::function<void()> &let_go);
     // The one that was taken early, or else one of a process that is still there, unless so much time went to others
     // already that the user waits. `session` is finished.
-    std::optional<TakenLook> take(Session &session, const mt_account &account, int64_t rss_bytes);
+    Look take(Session &session, const mt_account &account, int64_t rss_bytes);
 
   private:
-    std::map<uint32_t, TakenLook> early_;  // by account
+    bool wanted_;
+    std::map<uint32_t, Look> early_;  // by account
     std::optional<std::chrono::steady_clock::time_point> started_;
 };
 

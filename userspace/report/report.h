@@ -34,10 +34,20 @@ struct ReportFunction {
     std::string file;
     std::string function;
     int first_line = 0;
-    bool of_the_interpreter = false;  // its standard library or an installed package, and not the program's own
-    int64_t grown = 0;                // by all lines
+    bool of_a_library = false;  // the standard one or an installed package, and not the program's own
+    int64_t grown = 0;          // by all lines
     int64_t returned = 0;
     std::vector<ReportLine> lines;  // by number
+};
+
+// One of the calls by which most of the growth came.
+struct ReportChainLink {
+    std::string file;
+    std::string function;
+    int first_line = 0;  // of the function
+    int line = 0;        // 0: not known
+    std::optional<std::string> source;
+    int64_t grown = 0;
 };
 
 // A function and the line at which it was entered: its first, or where a generator goes on.
@@ -110,7 +120,8 @@ struct ReportProcess {
     std::optional<ReportPython> python;  // null: no CPython was found in it
     Balances balances;
     int64_t peak_bytes = 0;
-    std::vector<ReportFunction> functions;  // by gross change, largest first
+    std::vector<ReportFunction> functions;        // by gross change, largest first
+    std::vector<ReportChainLink> heaviest_chain;  // outermost first
     std::map<std::string, LineSum> owners;
     std::vector<ReportNative> native;        // largest first; of owners["[no python frame]"]
     std::vector<ReportReturn> returns;       // largest first
@@ -122,7 +133,7 @@ struct ReportProcess {
     std::optional<std::vector<ReportCalls>> function_calls;  // most first; null: not asked for, or `missing` says why
     std::optional<Collections> collections;                  // null: `missing` says why, of a process with Python
     std::vector<MissingFigure> missing;
-    std::optional<TakenLook> look;  // null: it had ended otherwise, or could not be looked into
+    Look look;
     std::vector<Finding> findings;  // without that, only those of what was traced
 };
 
@@ -136,6 +147,7 @@ struct Report {
     std::string rss_source;
     uint64_t tracer_cpu_ns = 0;
     int64_t tracer_peak_rss_bytes = 0;
+    std::optional<int64_t> tracer_map_bytes;  // of the BPF maps, which are the kernel's memory; null: it does not tell
     std::vector<ProgramCost> programs;
     std::vector<ReportProcess> processes;
 };

@@ -17,9 +17,9 @@ namespace {
 constexpr off_t kMaxSourceBytes = 16 << 20;
 
 // Where symbolic links and ".." cannot lead out of `root`.
-FileDescriptor open_in_root(int root, const std::string &path) {
+FileDescriptor open_in_root(int root, const std::string &path, int flags) {
     open_how how{};
-    how.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     return FileDescriptor(static_cast<int>(syscall(SYS_openat2, root, path.c_str(), &how, sizeof(how))));
 }
@@ -51,24 +51,34 @@ SourceFiles::SourceFiles(int pid)
         uid_ = status.st_uid;
 }
 
+std::string SourceFiles::full_path(const std::string &file) const {
+    if (file.starts_with('/'))
+        return file;
+    // A relative name is relative to the working directory, as the target's root sees it.
+    char cwd[PATH_MAX];
+    ssize_t n = readlink(fmt::format("/proc/self/fd/{}", cwd_.get()).c_str(), cwd, sizeof(cwd));
+    char root[PATH_MAX];
+    ssize_t m = readlink(fmt::format("/proc/self/fd/{}", root_.get()).c_str(), root, sizeof(root));
+    if (n <= 0 || m <= 0)
+        return "";
+    std::string directory(cwd, static_cast<size_t>(n)), prefix(root, static_cast<size_t>(m));
+    if (prefix != "/" && directory.starts_with(prefix))
+        directory.erase(0, prefix.size());
+    return directory + "/" + file;
+}
+
+bool SourceFiles::exists(const std::string &file) const {
+    std::string path = root_ ? full_path(file) : "";
+    return !path.empty() && open_in_root(root_.get(), path, O_PATH);
+}
+
 std::vector<std::string> SourceFiles::read_lines(const std::string &file) const {
     if (file.empty() || file[0] == '<' || !root_)
         return {};
-    std::string path = file;
-    if (file[0] != '/') {
-        // A relative name is relative to the working directory, as the target's root sees it.
-        char cwd[PATH_MAX];
-        ssize_t n = readlink(fmt::format("/proc/self/fd/{}", cwd_.get()).c_str(), cwd, sizeof(cwd));
-        char root[PATH_MAX];
-        ssize_t m = readlink(fmt::format("/proc/self/fd/{}", root_.get()).c_str(), root, sizeof(root));
-        if (n <= 0 || m <= 0)
-            return {};
-        std::string directory(cwd, static_cast<size_t>(n)), prefix(root, static_cast<size_t>(m));
-        if (prefix != "/" && directory.starts_with(prefix))
-            directory.erase(0, prefix.size());
-        path = directory + "/" + file;
-    }
-    FileDescriptor source = open_in_root(root_.get(), path);
+    std::string path = full_path(file);
+    if (path.empty())
+        return {};
+    FileDescriptor source = open_in_root(root_.get(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     struct stat status;
     if (!source || fstat(source.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > kMaxSourceBytes)
         return {};

@@ -20,10 +20,18 @@ class SourceFiles {
     SourceFiles() = default;  // knows no file
     explicit SourceFiles(int pid);
 
+    // Whether anything can be asked: not of a process that had gone.
+    bool can_look() const {
+        return static_cast<bool>(root_);
+    }
+    // Whether there is a file, or a folder, of this name.
+    bool exists(const std::string &file) const;
     // The text of a line, without its end; null when there is no such line or file. Lines count from 1.
     std::optional<std::string> line(const std::string &file, int number);
 
   private:
+    // From the root on; empty when it is relative to a folder that is not known.
+    std::string full_path(const std::string &file) const;
     std::vector<std::string> read_lines(const std::string &file) const;
 
     FileDescriptor root_;
