@@ -41,6 +41,8 @@ static __always_inline int mt_on_page_fault(mt_u64 address, mt_u64 error_code, i
         thread->fault_copies = MT_COPY_EXPECTED;
         /* The kernel writes data; and the program, reading, might fault and so be due while it runs. */
         thread->copy_write = in_kernel ? MT_WRITE_DATA : mt_what_lies_at(&account->python, address);
+        if (thread->collection_start_ns)
+            thread->copy_write |= MT_WRITE_IN_COLLECTION;
     }
     return 0;
 }

@@ -267,13 +267,14 @@ struct mt_call_sum {
     mt_s64 rss_pages;    /* how the resident set changed between enter and exit, by this thread */
 };
 
-/* Of a page fault: what it does with a page that it may not write to. */
-/* What a write that made the kernel copy a page was to; mt_charge_key.call of copies. */
+/* What a write that made the kernel copy a page was to, and who wrote: bits of mt_charge_key.call of copies. */
 enum mt_write {
     MT_WRITE_DATA = 0,
     MT_WRITE_HEADER = 1, /* a small Python object's: its reference count, or what the garbage collector has there */
+    MT_WRITE_IN_COLLECTION = 2, /* while the thread collected garbage, as far as the interpreter has probes for that */
 };
 
+/* Of a page fault: what it does with a page that it may not write to. */
 enum mt_copy_state {
     MT_COPY_NONE = 0,
     MT_COPY_EXPECTED = 1, /* it writes to a page that is there */
@@ -307,7 +308,7 @@ struct mt_thread {
     mt_u8 call_maps_code;
     mt_u8 fault_copies; /* enum mt_copy_state */
     mt_u8 copy_owner;
-    mt_u8 copy_write; /* enum mt_write */
+    mt_u8 copy_write; /* bits of enum mt_write */
     mt_u8 place_owner; /* with place_stack */
     mt_u8 place_call;
     mt_u8 zero[7];

@@ -119,14 +119,34 @@ class CopyOnWriteTest(RootTest):
         data = copied(child, "the writer") - copied(child, "the writer", "header_bytes")
         self.assertAlmostEqual(data, (8 + 8 * 3 / 4) * 1000 * 1000, delta=MIB)
 
+    def remedies(self, process):
+        finding = process["findings"][0]
+        self.assertEqual(finding["cause"], "copy_on_write")
+        return {row["action"]: row for row in finding["remedies"]}, finding["evidence"]["collection_bytes"]
+
     def test_a_collection_writes_to_what_it_looks_at(self):
-        """gc.freeze() before the fork keeps it from doing so."""
+        """gc.freeze() before the fork keeps it from doing so, and gives no more than was said."""
         (_, child), ((_, private),) = self.trace("collect")
         self.assertAlmostEqual(copied(child, "the collector"), private, delta=max(private // 20, SLACK))
         self.assertGreater(copied(child, "the collector", "header_bytes"), copied(child, "the collector") * 0.6)
         (_, frozen), _ = self.trace("collect", "freeze")
         self.assertGreater(copied(child, "the collector"), 256 << 10)
         self.assertLess(copied(frozen, "the collector"), copied(child, "the collector") // 2)
+        remedies, collected = self.remedies(child)
+        said, = (row["at_most_bytes"] for action, row in remedies.items() if "gc.freeze()" in action)
+        self.assertEqual(said, collected)
+        gave = copied(child, "the collector") - copied(frozen, "the collector")
+        self.assertGreaterEqual(said, gave)
+        self.assertLess(said, gave * 2 + SLACK)
+
+    def test_gc_freeze_is_no_remedy_where_nothing_was_collected(self):
+        """What reading has copied is as much with it."""
+        (_, child, *_), _ = self.trace("read")
+        (_, frozen, *_), _ = self.trace("read", "freeze")
+        self.assertAlmostEqual(copied(child, "readers"), copied(frozen, "readers"), delta=MIB)
+        remedies, collected = self.remedies(child)
+        self.assertLess(collected, 64 << 10)
+        self.assertEqual([action for action in remedies if "gc.freeze()" in action], [])
 
     def test_what_the_kernel_gives_to_who_is_left_is_no_copy(self):
         """After its child has ended, the parent faults once a page, and keeps the pages."""

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 
-from harness import MEMTRACE, NOBODY, PYTHON, ROOT, RootTest, WORKLOADS, interpreters, resident_bytes, wait_until
+from harness import (MEMTRACE, MIB, NOBODY, PYTHON, ROOT, RootTest, WORKLOADS, claim_version, interpreters, resident_bytes,
+                     wait_until)
 
 # Objects of all sizes, a part of them freed, and then nothing that allocates: the figures stand still.
 STANDS_STILL = """
@@ -236,6 +237,44 @@ class ExplainTest(RootTest):
         table = self.memtrace("explain", "-p", str(target.pid)).stdout
         self.assertRegex(table, r"\d+ arenas of 1\.00 MiB each")
         self.assertIn("below 1 %", table)
+
+    def test_an_unknown_version_is_not_guessed_at(self):
+        """What depends on its layout is left out, and said to be; the C heap and files are what they are."""
+        python = self.altered_python("python", lambda image: claim_version(image, 99, 0))
+        target = self.start_python("blocks = [bytearray(20000) for i in range(2000)]\nlast = bytearray(20000)\n"
+                                   "del blocks\nprint('ready', flush=True)\ninput()\n", python=python)
+        found = self.explain(target.pid)
+        for key in "objects", "pymalloc", "mimalloc":
+            self.assertIsNone(found[key])
+        causes = {finding["cause"]: finding["bytes"] for finding in found["findings"]}
+        self.assertLessEqual(set(causes), {"heap_top_pinned", "heap_fragmented", "file_cache", "peak_then_returned",
+                                           "trim_threshold", "huge_pages"})
+        self.assertGreater(causes["heap_top_pinned"], 38 * MIB)
+        self.assertRegex(found["incomplete"][0], "were not looked at: memtrace does not know the memory layout of CPython 3.99")
+        self.assertIn(found["incomplete"][0], self.memtrace("explain", "-p", str(target.pid)).stdout)
+
+    def test_a_limit_that_was_reached_is_said(self):
+        """Blocks of the C library, which no object points to, are searched for in 16 GiB."""
+        target = self.start_python("""
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = libc.malloc.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+block = libc.malloc(ctypes.c_size_t(8 << 20))
+ctypes.memset(block, 1, 8 << 20)
+for i in range(20):
+    start = libc.mmap(None, 1 << 30, 3, 0x22, -1, 0)  # to read and write; private and anonymous: one mapping with the block
+ctypes.memset(start, 1, 4096)
+print("ready", flush=True)
+input()
+""")
+        found = self.explain(target.pid)
+        self.assertEqual(len(found["incomplete"]), 1)
+        self.assertRegex(found["incomplete"][0], r"more private memory than may be searched .* \d of \d were found")
+        self.assertIn(found["incomplete"][0], self.memtrace("explain", "-p", str(target.pid)).stdout)
+        # They are native memory all the same.
+        native, = (finding["bytes"] for finding in found["findings"] if finding["cause"] == "native_live")
+        self.assertGreater(native, 8 * MIB)
 
     def test_another_allocator_is_no_pymalloc(self):
         target = self.start_python(PINNED, env={**os.environ, "PYTHONMALLOC": "malloc"})

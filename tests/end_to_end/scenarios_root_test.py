@@ -3,6 +3,7 @@
 #
 # What a program says in its comments:
 #   findings     the first cause, and perhaps others, with their MiB: to a tenth, or from-to
+#   absent       causes that must not be named for a tenth of the first one's bytes
 #   pin          what lies at the heap's end
 #   remedy       what the test then has done, and the cause whose prediction that puts to the test
 #   restart      the same of a variable that the program is started with again; with the prediction's error in per
@@ -20,13 +21,17 @@ ALLOCATORS = os.path.join(ROOT, "build", "allocators")  # scripts/allocators
 VERSIONS = ("3.9", "3.11", "3.13")  # where a scenario names no others
 # What the remedies are called in explain's own words.
 ACTIONS = {"trim": "malloc_trim(0)", "collect": "gc.collect()"}
+# "1 blocks".
+ONE_OF_MANY = re.compile(r"(?<![\d.,])1 (more |live |free |data )?(objects|blocks|arenas|areas|heaps|chunks|bytes|pools|pages|types|"
+                         r"segments|files|numbers|mappings|processes)\b")
 PRELUDE = """
-import gc, sys, time
+import gc, os, sys, time
 try:
     import ctypes
     trim = ctypes.CDLL(None).malloc_trim
 except ImportError:  # the Python that scripts/pythons builds has none
     trim = None
+on_disk = "/var/tmp" if os.path.isdir("/var/tmp") else None  # /tmp may be memory
 def touched(size):
     block = bytearray(size)
     for i in range(0, size, 4096):
@@ -47,8 +52,9 @@ class Scenario:
     def __init__(self, name):
         with open(os.path.join(SCENARIOS, name + ".py")) as file:
             self.source = PRELUDE + file.read()
-        said = dict(re.findall(r"^# (findings|pin|remedy|restart|pythons|environment): (.*)$", self.source, re.M))
+        said = dict(re.findall(r"^# (findings|absent|pin|remedy|restart|pythons|environment): (.*)$", self.source, re.M))
         self.findings = [row.split() for row in said["findings"].split(",")]
+        self.absent = said.get("absent", "").split()
         self.pin = said.get("pin")
         self.remedy = said.get("remedy", "").split()
         self.restart = said.get("restart", "").split()
@@ -90,6 +96,10 @@ class ScenariosTest(RootTest):
             self.assertGreater(dict(got)[cause], float(least) * (1 if most else 0.9), got)
             # An interpreter has objects of its own too.
             self.assertLess(dict(got)[cause], float(most) if most else float(least) * 1.1 + 1, got)
+        for cause in scenario.absent:
+            self.assertLess(dict(got).get(cause, 0), got[0][1] / 10, got)
+        self.assertEqual(found["incomplete"], [])
+        self.assertNotRegex(self.memtrace("explain", "-p", str(target.pid)).stdout, ONE_OF_MANY)
         if scenario.pin:
             pinned, = (finding for finding in found["findings"] if finding["cause"] == "heap_top_pinned")
             self.assertIn(scenario.pin, [pin["owner"] for pin in pinned["evidence"]["pins"]])

@@ -1,6 +1,6 @@
 # The same, but one thread after the other: with fewer heaps each would have used what the one before has left.
 # findings: thread_arenas 54
-# restart: MALLOC_ARENA_MAX=2 thread_arenas 10
+# restart: MALLOC_ARENA_MAX=2 thread_arenas at-most
 # remedy: trim thread_arenas
 import threading
 

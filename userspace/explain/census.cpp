@@ -12,6 +12,7 @@ constexpr uint64_t kMarkBytes = 16;
 constexpr uint64_t kLargestSmall = 512;  // SMALL_REQUEST_THRESHOLD: pymalloc has no larger blocks
 constexpr size_t kMaxLarge = 1 << 20;    // 64 MiB of ours
 constexpr size_t kMaxOwners = 1 << 20;
+constexpr size_t kMaxMappings = 1 << 16;  // vm.max_map_count
 constexpr size_t kMaxPinAddresses = 8;  // of an arena
 constexpr size_t kMaxPinned = 1 << 16;  // arenas
 constexpr size_t kMaxSizes = 4096;
@@ -68,16 +69,33 @@ void CensusTaker::own_small(uint64_t address) {
     }
 }
 
-void CensusTaker::own(uint32_t type, uint64_t address) {
+bool CensusTaker::is_in_arena(uint64_t address) const {
+    auto above = std::upper_bound(arenas_.begin(), arenas_.end(), address);
+    return above != arenas_.begin() && address - *std::prev(above) < place_.arena_bytes;
+}
+
+// Whether its block is known.
+bool CensusTaker::own(uint32_t type, uint64_t address) {
     own_small(address);
     auto found = large_.find(address);
-    if (found == large_.end() || found->second.is_owned)
-        return;
+    if (found == large_.end())
+        return is_in_arena(address);
+    if (found->second.is_owned)
+        return true;
     LargeBlock &block = found->second;
     block.is_owned = true;
     block.owner = type;
     count(type).buffer_bytes += block.resident_bytes;
     (block.is_mapped ? census_.mapped_objects : census_.heap_objects) += block.resident_bytes;
+    return true;
+}
+
+std::vector<uint64_t> CensusTaker::buffers_elsewhere() const {
+    std::vector<uint64_t> addresses;
+    for (auto [type, address] : owners_)
+        if (!large_.contains(address) && !is_in_arena(address))
+            addresses.push_back(address);
+    return addresses;
 }
 
 // struct _intblock, Python 2's Objects/intobject.c, and _floatblock: a link, and 41 numbers. A number that is free has
@@ -121,8 +139,9 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
             add_collected(*object, chunk.chunk.address + kChunkHeaderBytes);
         const PythonType &kind = types_.types()[object->type];
         uint64_t buffer = kind.buffer_at ? word_at(chunk.bytes, kind.object_at + kind.buffer_at) : 0;
-        if (buffer && owners_.size() < kMaxOwners)
-            owners_.emplace_back(object->type, buffer);
+        if (buffer)
+            add_owner(object->type, buffer);
+        add_mapping(object->type, chunk.bytes);
         return;
     }
     if (large_.size() == kMaxLarge)
@@ -134,6 +153,28 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
     census_.native.bytes += chunk.resident_bytes;
     if (census_.native_sizes.size() < kMaxSizes || census_.native_sizes.contains(chunk.chunk.bytes))
         census_.native_sizes[chunk.chunk.bytes]++;
+}
+
+void CensusTaker::add_owner(uint32_t type, uint64_t buffer) {
+    if (owners_.size() < kMaxOwners)
+        owners_.emplace_back(type, buffer);
+    else
+        census_.complete = false;
+}
+
+void CensusTaker::add_mapping(uint32_t type, std::span<const uint8_t> block) {
+    const PythonType &kind = types_.types()[type];
+    if (!kind.maps_buffer)
+        return;
+    uint64_t start = word_at(block, kind.object_at + kind.buffer_at);
+    uint64_t bytes = word_at(block, kind.object_at + kind.buffer_at + sizeof(uint64_t));
+    if (start && bytes && bytes <= UINT64_MAX - start && mappings_.size() < kMaxMappings)
+        mappings_.push_back({type, {start, start + bytes}});
+}
+
+void CensusTaker::own_mapping(const ObjectMapping &mapping, int64_t resident_bytes) {
+    count(mapping.type).buffer_bytes += static_cast<uint64_t>(resident_bytes);
+    census_.object_mappings += static_cast<uint64_t>(resident_bytes);
 }
 
 void CensusTaker::add_collected(const IdentifiedObject &object, uint64_t block) {
@@ -202,8 +243,10 @@ void CensusTaker::add_pool(const UsedPoolCopy &pool) {
         type.bytes += pool.block_bytes;
         add_collected(*object, pool.address + at);
         const PythonType &kind = types_.types()[object->type];
-        if (kind.buffer_at)
-            own(object->type, word_at(block, kind.object_at + kind.buffer_at));
+        uint64_t buffer = kind.buffer_at ? word_at(block, kind.object_at + kind.buffer_at) : 0;
+        if (buffer && !own(object->type, buffer))
+            add_owner(object->type, buffer);
+        add_mapping(object->type, block);
     }
 }
 

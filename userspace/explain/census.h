@@ -44,6 +44,12 @@ struct ArenaPins {
     std::vector<uint64_t> addresses;                 // some of them
 };
 
+// Memory that an object has mapped for itself: mmap.mmap.
+struct ObjectMapping {
+    uint32_t type = 0;
+    AddressRange range;
+};
+
 struct Census {
     std::vector<TypeCount> types;  // those with the most bytes first
     BlockCount small_buffers;      // pymalloc's, that are no objects: the tables of dicts, lists and so on
@@ -52,6 +58,7 @@ struct Census {
     // Resident bytes of the C heap, and of blocks that are mappings of their own.
     uint64_t heap_objects = 0;                  // objects, and their larger buffers
     uint64_t mapped_objects = 0;                // the same
+    uint64_t object_mappings = 0;               // private memory that objects have mapped for themselves
     BlockCount native;                          // what else is in use
     std::map<uint64_t, uint64_t> native_sizes;  // blocks by their size, of those
     // Python 2's ints and floats lie in blocks that it never gives back.
@@ -64,7 +71,8 @@ struct Census {
 // An arena with less than this share in live blocks is kept by them alone.
 constexpr double kPinnedShare = 0.1;
 
-// Call add_chunk for all of the C heap's before add_pool: what objects in pools point to is looked for among these.
+// Call add_chunk for all of the C heap's before add_pool: what objects in pools point to is looked for among these. Then
+// for those that are mappings of their own: buffers_elsewhere() says where some begin.
 class CensusTaker {
   public:
     // `place` as long as there is a pymalloc; `arenas`: where its arenas begin, sorted.
@@ -79,10 +87,19 @@ class CensusTaker {
 
     void add_chunk(const LiveChunk &chunk, bool is_mapped);
     void add_pool(const UsedPoolCopy &pool);
+    // Buffers of objects that were found so far, and that lie in no block that was.
+    std::vector<uint64_t> buffers_elsewhere() const;
+    const std::vector<ObjectMapping> &mappings() const {
+        return mappings_;
+    }
+    void own_mapping(const ObjectMapping &mapping, int64_t resident_bytes);
     Census finish();
     // After finish(). Empty when there are too many.
     const std::vector<CollectedObject> &collected() const {
         return collected_;
+    }
+    bool has_too_many_collected() const {
+        return too_many_collected_;
     }
     const TypeTable &types() const {
         return types_;
@@ -116,7 +133,10 @@ class CensusTaker {
     Marks *find_marks(uint64_t address, size_t &place);
     void own_small(uint64_t address);
     Count &count(uint32_t type);
-    void own(uint32_t type, uint64_t address);
+    bool own(uint32_t type, uint64_t address);
+    bool is_in_arena(uint64_t address) const;
+    void add_owner(uint32_t type, uint64_t buffer);
+    void add_mapping(uint32_t type, std::span<const uint8_t> block);
     void add_collected(const IdentifiedObject &object, uint64_t block);
     bool add_number_block(const LiveChunk &chunk);
     void finish_arena();
@@ -130,7 +150,8 @@ class CensusTaker {
     Census census_;
     std::vector<Count> counts_;                          // by type
     std::unordered_map<uint64_t, LargeBlock> large_;     // by the address that its user has
-    std::vector<std::pair<uint32_t, uint64_t>> owners_;  // type and buffer, of objects in the C heap
+    std::vector<std::pair<uint32_t, uint64_t>> owners_;  // type and buffer, where the buffer's block is not known yet
+    std::vector<ObjectMapping> mappings_;
     std::vector<CollectedObject> collected_;
     bool too_many_collected_ = false;
     size_t arena_ = SIZE_MAX;

@@ -14,12 +14,15 @@
 #include <iterator>
 #include <map>
 #include <numeric>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include "base/failure.h"
 #include "process/frozen_process.h"
 #include "process/memory_map.h"
+#include "process/shared_memory.h"
+#include "snapshots/glibc_mapped_chunks.h"
 
 namespace memtrace {
 
@@ -70,12 +73,6 @@ std::optional<GlibcPlace> find_glibc(const ResidentMemory &resident, const std::
     return std::nullopt;
 }
 
-bool is_shared(const Mapping &mapping) {
-    return mapping.permissions.ends_with('s') || mapping.path.starts_with("/dev/shm/") ||
-           mapping.path.starts_with("/memfd:") || mapping.path.starts_with("/SYSV") ||
-           mapping.path.starts_with("/dev/zero");
-}
-
 std::string owner_of(const Mapping &mapping) {
     if (mapping.path == "[heap]")
         return "c_heap_live";
@@ -84,13 +81,37 @@ std::string owner_of(const Mapping &mapping) {
     return "anonymous";
 }
 
-// Mappings that malloc may have made: private, writable, and of no file.
+// Private memory of no file.
+bool is_anonymous(const MappedMemory &part) {
+    return part.mapping.permissions.ends_with('p') && !part.mapping.inode && owner_of(part.mapping) == "anonymous";
+}
+
+// Mappings that an allocator may have made.
 std::vector<AddressRange> anonymous_mappings(const std::vector<MappedMemory> &memory) {
     std::vector<AddressRange> ranges;
     for (const MappedMemory &part : memory)
-        if (part.rss_bytes && part.mapping.permissions.starts_with("rw") && !is_shared(part.mapping) &&
-            !part.mapping.inode && owner_of(part.mapping) == "anonymous")
+        if (part.rss_bytes && part.mapping.permissions.starts_with("rw") && is_anonymous(part))
             ranges.push_back({part.mapping.start, part.mapping.end});
+    return ranges;
+}
+
+// The kernel joins and splits mappings; a block may lie across several that touch.
+std::vector<AddressRange> joined_mappings(const std::vector<MappedMemory> &memory) {
+    std::vector<AddressRange> ranges;
+    int64_t rss_bytes = 0;  // of the last one
+    for (const MappedMemory &part : memory) {
+        if (!is_anonymous(part))
+            continue;
+        if (!ranges.empty() && ranges.back().end == part.mapping.start) {
+            ranges.back().end = part.mapping.end;
+        } else {
+            if (!ranges.empty() && !rss_bytes)
+                ranges.pop_back();
+            ranges.push_back({part.mapping.start, part.mapping.end});
+            rss_bytes = 0;
+        }
+        rss_bytes += part.rss_bytes;
+    }
     return ranges;
 }
 
@@ -99,6 +120,11 @@ std::vector<MappedMemory> read_mappings_of(int pid) {
     if (!memory)
         fail("process {} is not ours to look into: {}", pid, strerror(errno));
     return std::move(*memory);
+}
+
+// What is laid out by an interpreter is read as its version says. One that is not known is not guessed at.
+bool is_known(const FoundPython &python) {
+    return python.runtime.state == MT_PYTHON_READY;
 }
 
 // A busy process changes its lists while they are compared, so they are looked for more than once.
@@ -117,7 +143,12 @@ class Explainer {
   public:
     // `place` may have been found before: it takes longest. In one that stands still, one attempt tells.
     Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place, int attempts)
-        : attempts_(attempts), resident_(pid), place_(place), memory_(read_mappings_of(pid)) {
+        : attempts_(attempts),
+          resident_(pid),
+          place_(place),
+          memory_(read_mappings_of(pid)),
+          memory_devices_(read_memory_devices(pid)),
+          is_known_(is_known(python)) {
         explanation_.pid = pid;
         explanation_.identity = read_identity(pid);
         explanation_.python = python;
@@ -126,7 +157,6 @@ class Explainer {
     Explanation explain() {
         take_mappings();
         take_allocators();
-        take_zeros_in_huge_pages();
         for (const auto &[owner, bytes] : layers_)
             explanation_.layers.push_back({owner, bytes});
         std::stable_sort(explanation_.layers.begin(), explanation_.layers.end(),
@@ -141,18 +171,17 @@ class Explainer {
   private:
     // The layers as the kernel sees them.
     void take_mappings() {
-        std::map<std::string, int64_t> files;
+        std::map<std::string, MappedFile> files;
+        std::map<std::string, int64_t> shared;
         for (const MappedMemory &part : memory_) {
             const Mapping &mapping = part.mapping;
             explanation_.rss_bytes += part.rss_bytes;
             explanation_.pss_bytes += part.pss_bytes;
             explanation_.swap_bytes += part.swap_bytes;
-            if (is_shared(mapping)) {
-                layers_["shared_memory"] += part.rss_bytes;
-            } else if (mapping.inode) {
-                layers_["file_mappings"] += part.rss_bytes - part.anonymous_bytes;
+            bool is_shared = is_shared_memory(mapping, memory_devices_);
+            if (is_shared || mapping.inode) {
+                layers_[is_shared ? "shared_memory" : "file_mappings"] += part.rss_bytes - part.anonymous_bytes;
                 layers_["file_private"] += part.anonymous_bytes;
-                files[mapping.path] += part.rss_bytes;
             } else {
                 // No allocator of ours uses MADV_FREE: what is given up so was mapped by others.
                 int64_t given_up = owner_of(mapping) == "anonymous" ? part.lazy_free_bytes : 0;
@@ -160,21 +189,34 @@ class Explainer {
                 if (given_up)
                     layers_["lazy_free"] += given_up;
                 explanation_.huge_page_bytes += part.huge_page_bytes;
+                continue;
             }
+            if (is_shared)
+                shared[mapping.path] += part.rss_bytes - part.anonymous_bytes;
+            MappedFile &file = files[mapping.path];
+            file.path = mapping.path;
+            file.resident_bytes += is_shared ? part.anonymous_bytes : part.rss_bytes;
+            file.changed_bytes += part.anonymous_bytes;
+            file.has_code |= mapping.permissions.find('x') != std::string::npos;
         }
         if (auto peak = read_peak_rss(explanation_.pid))
             explanation_.peak_rss_bytes = std::max(*peak, explanation_.rss_bytes);
-        constexpr size_t kLargest = 5;
-        std::vector<std::pair<std::string, int64_t>> &largest = explanation_.largest_files;
-        largest.assign(files.begin(), files.end());
-        std::sort(largest.begin(), largest.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
-        largest.resize(std::min(largest.size(), kLargest));
+        for (auto &[path, file] : files)
+            if (file.resident_bytes)
+                explanation_.files.push_back(std::move(file));
+        std::stable_sort(explanation_.files.begin(), explanation_.files.end(),
+                         [](const auto &a, const auto &b) { return a.resident_bytes > b.resident_bytes; });
+        explanation_.shared_memory.assign(shared.begin(), shared.end());
+        std::stable_sort(explanation_.shared_memory.begin(), explanation_.shared_memory.end(),
+                         [](const auto &a, const auto &b) { return a.second > b.second; });
     }
 
     // What its allocators make of them.
     void take_allocators() {
         std::vector<AddressRange> data = data_of(explanation_.python.file, memory_);
-        if (!place_ || !update_pymalloc(resident_, data, *place_))
+        if (!is_known_)
+            place_ = std::nullopt;
+        else if (!place_ || !update_pymalloc(resident_, data, *place_))
             place_ = look_again(attempts_, [&] { return find_pymalloc(resident_, data); });
         auto glibc = look_again(attempts_, [&] { return find_glibc(resident_, memory_); });
         // What is in use of another allocator's heap is not known.
@@ -183,7 +225,7 @@ class Explainer {
         std::vector<uint64_t> arenas = place_ ? arena_addresses(resident_, *place_) : std::vector<uint64_t>();
         for (uint64_t address : arenas)
             known_.push_back({address, address + place_->arena_bytes});
-        if (explanation_.python.version.is_at_least(3, 13))
+        if (is_known_ && explanation_.python.version.is_at_least(3, 13))
             take_mimalloc(data);
         CensusTaker census(resident_, explanation_.python.version, std::move(arenas), place_.value_or(PymallocPlace{}));
         std::vector<Chunk> tail;
@@ -194,15 +236,63 @@ class Explainer {
                 read_pymalloc(resident_, *place_, [&](const UsedPoolCopy &pool) { census.add_pool(pool); });
             take_layers(*explanation_.pymalloc);
         }
-        explanation_.census = census.finish();
-        if (explanation_.pymalloc && !census.collected().empty())
-            explanation_.garbage = find_garbage(resident_, explanation_.python.version, census.types(),
-                                                census.collected(), *explanation_.pymalloc);
+        if (explanation_.glibc)
+            take_mapped_chunks(explanation_.glibc->parameters, census);
+        take_zeros_in_huge_pages();
+        if (is_known_)
+            take_objects(census);
+        else
+            incomplete("Its objects and its allocator were not looked at: {}.", explanation_.python.refusal);
         for (const Chunk &chunk : tail) {
             bool is_table = place_ && chunk.address + kChunkHeaderBytes == place_->arenas;
-            explanation_.heap_pins.push_back(
-                {chunk, is_table ? "pymalloc's own table of its arenas" : census.describe(chunk)});
+            explanation_.heap_pins.push_back({chunk, is_table    ? "pymalloc's own table of its arenas"
+                                                     : is_known_ ? census.describe(chunk)
+                                                                 : "in use; by what is not known"});
         }
+    }
+
+    void take_objects(CensusTaker &census) {
+        std::vector<ObjectMapping> mappings = census.mappings();
+        std::sort(mappings.begin(), mappings.end(),
+                  [](const ObjectMapping &a, const ObjectMapping &b) { return a.range.start < b.range.start; });
+        uint64_t taken = 0;  // up to here: no two objects have the same memory
+        for (ObjectMapping &mapping : mappings) {
+            mapping.range.start = std::max(mapping.range.start, taken);
+            taken = std::max(taken, mapping.range.end);
+            census.own_mapping(mapping, resident_private_bytes(mapping.range));
+        }
+        explanation_.census = census.finish();
+        if (!explanation_.census->complete)
+            incomplete("There are more blocks and buffers than may be looked at: whose the others are is not known.");
+        if (census.has_too_many_collected())
+            incomplete("Cycles that wait for the garbage collector were not looked for: there are too many objects.");
+        if (!explanation_.pymalloc || census.collected().empty())
+            return;
+        explanation_.garbage = find_garbage(resident_, explanation_.python.version, census.types(), census.collected(),
+                                            *explanation_.pymalloc);
+        if (!explanation_.garbage)
+            incomplete(
+                "Cycles that wait for the garbage collector were not found: the objects changed meanwhile, or have too "
+                "many references.");
+    }
+
+    // Of a mapping that an object made, what is in memory and nothing else's.
+    int64_t resident_private_bytes(const AddressRange &range) const {
+        int64_t sum = 0;
+        for (auto part = first_part(range); part != memory_.end() && part->mapping.start < range.end; ++part) {
+            const Mapping &mapping = part->mapping;
+            AddressRange both{std::max(range.start, mapping.start), std::min(range.end, mapping.end)};
+            if (both.start >= both.end || !part->rss_bytes || !is_anonymous(*part))
+                continue;
+            bool is_whole = both.start == mapping.start && both.end == mapping.end;
+            uint64_t bytes =
+                is_whole ? 0 : ResidentRange(resident_, both.start, both.end).bytes(both.start, both.end);
+            sum += std::max<int64_t>(0, (is_whole ? part->rss_bytes : static_cast<int64_t>(bytes)) - part->lazy_free_bytes);
+        }
+        for (const auto &[piece, zeros] : zeros_)
+            if (piece.start >= range.start && piece.end <= range.end)
+                sum -= static_cast<int64_t>(zeros);
+        return std::max<int64_t>(0, sum);
     }
 
     void take_mimalloc(std::span<const AddressRange> data) {
@@ -219,13 +309,13 @@ class Explainer {
         layers_["mimalloc_headers"] += static_cast<int64_t>(resident.headers);
     }
 
-    // All that is alive in the C heap: in its arenas, and in blocks that are mappings of their own. Gives the last
-    // chunks of those that pin the heap's end.
+    // All that is alive in the C heap's arenas. Gives the last chunks of those that pin the heap's end.
     std::vector<Chunk> take_heap(const GlibcPlace &place, CensusTaker &census) {
         constexpr size_t kMaxTail = 16;
         std::deque<Chunk> last;
         auto take = [&](const LiveChunk &chunk) {
-            census.add_chunk(chunk, false);
+            if (is_known_)
+                census.add_chunk(chunk, false);
             if (!chunk.in_main_arena)
                 return;
             last.push_back(chunk.chunk);
@@ -244,52 +334,100 @@ class Explainer {
         std::copy_if(last.begin(), last.end(), std::back_inserter(tail), [&](const Chunk &chunk) {
             return chunk.address >= explanation_.heap.tail.start && chunk.address < explanation_.heap.tail.end;
         });
+        if (!glibc.all_freed_blocks)
+            incomplete("More is free in the C heap than may be looked through: what it was before is not known.");
+        return tail;
+    }
+
+    // And in blocks that are mappings of their own.
+    void take_mapped_chunks(const GlibcParameters &parameters, CensusTaker &census) {
         sort_known();
-        std::vector<AddressRange> mapped;
-        for (const Chunk &chunk : find_mapped_chunks(resident_, anonymous_mappings(memory_), known_)) {
+        // One may begin where an object says, or a mapping does.
+        std::vector<uint64_t> blocks = census.buffers_elsewhere();
+        for (const AddressRange &mapping : anonymous_mappings(memory_))
+            blocks.push_back(mapping.start + kChunkHeaderBytes);
+        MappedChunks found = find_mapped_chunks(resident_, joined_mappings(memory_), known_, blocks, parameters);
+        if (!found.complete)
+            incomplete(
+                "There is more private memory than may be searched for large blocks of the C library: {} of {} were "
+                "found, and the others count as memory that malloc did not make.",
+                found.chunks.size(), parameters.mapped_chunks);
+        auto page = static_cast<uint64_t>(getpagesize());
+        for (const Chunk &chunk : found.chunks) {
             uint64_t end = chunk.address + chunk.bytes;
             LiveChunk live{chunk, {}, ResidentRange(resident_, chunk.address, end).bytes(chunk.address, end), false};
             std::array<uint8_t, 64> beginning;
             if (resident_.read(chunk.address + kChunkHeaderBytes, beginning.data(), beginning.size()))
                 live.bytes = beginning;
+            uint64_t zeros = has_huge_pages({chunk.address, end}) ? find_zeros({chunk.address / page * page, end}) : 0;
+            zeros = std::min(zeros, live.resident_bytes);
+            live.resident_bytes -= zeros;
+            move_layer(owner_at(chunk.address), "huge_page_zeros", zeros);
             move_layer(owner_at(chunk.address), "mapped_blocks", live.resident_bytes);
-            census.add_chunk(live, true);
-            mapped.push_back({chunk.address, end});
+            if (is_known_)
+                census.add_chunk(live, true);
+            known_.push_back({chunk.address, end});
         }
-        known_.insert(known_.end(), mapped.begin(), mapped.end());
-        return tail;
     }
 
-    // Pages of zeros in huge pages were never written, as a rule. Allocators' memory is left to them.
+    // Memory that no allocator has. (Theirs is left to them, but for large blocks: take_mapped_chunks.)
     void take_zeros_in_huge_pages() {
-        constexpr uint64_t kPiece = 2 << 20;
-        uint64_t left = 1ull << 30;  // that is read
-        std::vector<uint8_t> copy(kPiece);
         sort_known();
         auto page = static_cast<uint64_t>(getpagesize());
         auto known = known_.begin();
         for (const MappedMemory &part : memory_) {
-            if (!part.huge_page_bytes || part.mapping.inode || owner_of(part.mapping) != "anonymous")
+            if (!part.huge_page_bytes || !is_anonymous(part))
                 continue;
-            for (uint64_t at = part.mapping.start; at < part.mapping.end && left >= kPiece;) {
+            for (uint64_t at = part.mapping.start; at < part.mapping.end;) {
                 while (known != known_.end() && known->end <= at)
                     ++known;
                 if (known != known_.end() && known->start <= at) {
                     at = (known->end + page - 1) / page * page;
                     continue;
                 }
-                uint64_t end = std::min({part.mapping.end, (at / kPiece + 1) * kPiece,
-                                         known == known_.end() ? UINT64_MAX : known->start / page * page});
-                auto present = resident_.copy(at, end, copy.data());
-                uint64_t zeros = 0;
-                for (size_t i = 0; present && i < present->size(); i++)
-                    zeros += (*present)[i] && is_zero(&copy[i * page], page);
-                if (zeros)
-                    move_layer("anonymous", "huge_page_zeros", zeros * page);
-                left -= kPiece;
+                uint64_t end =
+                    std::min(part.mapping.end, known == known_.end() ? UINT64_MAX : known->start / page * page);
+                move_layer("anonymous", "huge_page_zeros", find_zeros({at, end}));
                 at = end;
             }
         }
+        if (zeros_left_ < kHugePage)
+            incomplete("More lies in huge pages than may be looked through for pages that were never written.");
+    }
+
+    // Bytes of pages of zeros beside others, in huge pages: as a rule, the program has written to the others only. A
+    // huge page of nothing but zeros it has written to, or it would not be there.
+    uint64_t find_zeros(const AddressRange &range) {
+        auto page = static_cast<uint64_t>(getpagesize());
+        std::vector<uint8_t> copy(kHugePage);
+        uint64_t sum = 0;
+        for (uint64_t at = range.start, end; at < range.end && zeros_left_ >= kHugePage; at = end) {
+            end = std::min(range.end, (at / kHugePage + 1) * kHugePage);
+            auto present = resident_.copy(at, end, copy.data());
+            uint64_t zeros = 0, others = 0;
+            for (size_t i = 0; present && i < present->size(); i++)
+                if ((*present)[i])
+                    (is_zero(&copy[i * page], page) ? zeros : others)++;
+            zeros_left_ -= kHugePage;
+            if (!zeros || !others)
+                continue;
+            zeros_.push_back({{at, end}, zeros * page});
+            sum += zeros * page;
+        }
+        return sum;
+    }
+
+    bool has_huge_pages(const AddressRange &range) const {
+        for (auto part = first_part(range); part != memory_.end() && part->mapping.start < range.end; ++part)
+            if (part->huge_page_bytes)
+                return true;
+        return false;
+    }
+
+    // The first mapping that ends behind the range's start.
+    std::vector<MappedMemory>::const_iterator first_part(const AddressRange &range) const {
+        return std::upper_bound(memory_.begin(), memory_.end(), range.start,
+                                [](uint64_t at, const MappedMemory &part) { return at < part.mapping.end; });
     }
 
     static bool is_zero(const uint8_t *bytes, size_t size) {
@@ -326,16 +464,26 @@ class Explainer {
         return owner_of(above == memory_.begin() ? Mapping{} : std::prev(above)->mapping);
     }
 
+    template <typename... Values>
+    void incomplete(fmt::format_string<Values...> sentence, Values &&...values) {
+        explanation_.incomplete.push_back(fmt::format(sentence, std::forward<Values>(values)...));
+    }
+
     void sort_known() {
         std::sort(known_.begin(), known_.end(),
                   [](const AddressRange &a, const AddressRange &b) { return a.start < b.start; });
     }
 
+    static constexpr uint64_t kHugePage = 2 << 20;
     int attempts_;
     ResidentMemory resident_;
     std::optional<PymallocPlace> place_;
     std::vector<MappedMemory> memory_;
+    std::set<uint64_t> memory_devices_;
+    bool is_known_;                    // the interpreter's version
     std::vector<AddressRange> known_;  // to an allocator
+    std::vector<std::pair<AddressRange, uint64_t>> zeros_;  // by find_zeros
+    uint64_t zeros_left_ = 1ull << 30;                      // bytes that are read for that
     std::map<std::string, int64_t> layers_;
     Explanation explanation_;
 };
@@ -349,7 +497,8 @@ bool is_contradictory(const Explanation &explanation) {
 }
 
 void name_lines(Explanation &explanation, const FirstTouch &first_touch) {
-    for (const ArenaPins &pins : explanation.census.pins)
+    const std::vector<ArenaPins> none;
+    for (const ArenaPins &pins : explanation.census ? explanation.census->pins : none)
         for (uint64_t address : pins.addresses)
             if (std::string line = first_touch(address); !line.empty())
                 explanation.pin_lines[line]++;
@@ -390,8 +539,11 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
         read(std::nullopt, kAttempts);
     } else {
         // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
-        auto place = look_again(
-            kAttempts, [&] { return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_mappings_of(pid))); });
+        std::optional<PymallocPlace> place;
+        if (is_known(python))
+            place = look_again(kAttempts, [&] {
+                return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_mappings_of(pid)));
+            });
         uint64_t frozen_ns = 0;
         for (int pause = 0; pause < kPauses && (pause == 0 || is_contradictory(explanation)); pause++) {
             if (pause)

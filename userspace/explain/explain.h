@@ -39,6 +39,14 @@ struct HeapPin {
 // In words, which line touched the page of this address first; empty when that is not known.
 using FirstTouch = std::function<std::string(uint64_t address)>;
 
+// Of mapped files, what is in memory.
+struct MappedFile {
+    std::string path;
+    int64_t resident_bytes = 0;
+    int64_t changed_bytes = 0;  // of these: the process's own copies, of a private mapping that it has written to
+    bool has_code = false;      // a program or a library
+};
+
 struct GivenBack {
     std::string how;  // "munmap", "brk" and so on
     std::string line;
@@ -50,6 +58,7 @@ struct Traced {
     FirstTouch first_touch;                               // may be empty
     std::vector<std::pair<std::string, int64_t>> copies;  // of pages that another process had too, by who wrote to them
     int64_t copied_header_bytes = 0;                      // of these: reference counts, and the collector's marks
+    std::optional<int64_t> copied_in_collections_bytes;   // of these: while the collector ran; null: not counted
     std::vector<GivenBack> returns;
 
     int64_t copied_bytes() const;
@@ -67,14 +76,16 @@ struct Explanation {
     std::optional<PymallocSnapshot> pymalloc;  // null: not found, so the process uses another allocator
     std::optional<MimallocSnapshot> mimalloc;  // null: not found, so the interpreter does not use it
     std::optional<GlibcSnapshot> glibc;        // null: not found, so the process uses another C library or allocator
-    Census census;
+    std::optional<Census> census;    // null: the interpreter's objects are laid out as no version that is known
     std::optional<Garbage> garbage;  // null: not looked for, in too many objects
     HeapSplit heap;                  // of the main thread's C heap
     std::map<std::string, uint64_t>
         pin_lines;                   // objects that keep nearly empty arenas, some, by who touched their page
     std::vector<HeapPin> heap_pins;  // what keeps its end: some, those nearest to it last
     int64_t huge_page_bytes = 0;     // resident in transparent huge pages
-    std::vector<std::pair<std::string, int64_t>> largest_files;  // mapped, with their resident bytes
+    std::vector<MappedFile> files;   // those with the most bytes first
+    std::vector<std::pair<std::string, int64_t>> shared_memory;  // by name, and the resident bytes; the same
+    std::vector<std::string> incomplete;  // sentences: what was not looked at, or not whole, and why
     Traced traced;
     std::vector<Finding> findings;
     std::optional<CAllocator> c_allocator;  // null: not known

@@ -10,6 +10,20 @@ namespace {
 // What is alive above free memory pins it when it is no more than this share of it.
 constexpr uint64_t kPinShare = 16;
 
+// What of an area was large blocks, and the rest.
+void add_apart(const FreeArea &area, HeapSplit &split) {
+    FreeArea large = area, rest = area;
+    large.resident_bytes = std::min(area.resident_bytes, area.large.resident_bytes);
+    large.trimmable_bytes = std::min(area.trimmable_bytes, large.resident_bytes);
+    rest.resident_bytes -= large.resident_bytes;
+    rest.trimmable_bytes -= large.trimmable_bytes;
+    rest.large = {};
+    if (large.resident_bytes)
+        split.large.add(large);
+    if (rest.resident_bytes || !large.resident_bytes)
+        split.scattered.add(rest);
+}
+
 }  // namespace
 
 void FreePart::add(const FreeArea &area) {
@@ -17,6 +31,7 @@ void FreePart::add(const FreeArea &area) {
     resident_bytes += area.resident_bytes;
     trimmable_bytes += area.trimmable_bytes;
     largest_bytes = std::max(largest_bytes, area.chunk.bytes);
+    large.add(area.large);
 }
 
 HeapSplit split_heap(const GlibcArena &main, const GlibcParameters &parameters) {
@@ -43,10 +58,8 @@ HeapSplit split_heap(const GlibcArena &main, const GlibcParameters &parameters) 
         const FreeArea &area = main.areas[i];
         if (i >= pinned_from)
             split.pinned.add(area);
-        else if (parameters.mmap_threshold > kDefaultThreshold && area.chunk.bytes >= kDefaultThreshold)
-            split.large.add(area);
         else
-            split.scattered.add(area);
+            add_apart(area, split);
     }
     (pinned_from < main.areas.size() ? split.pinned : split.end).add(main.free_end);
     // Free chunks of less than a page are in no area.

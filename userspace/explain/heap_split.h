@@ -16,6 +16,7 @@ struct FreePart {
     uint64_t resident_bytes = 0;
     uint64_t trimmable_bytes = 0;
     uint64_t largest_bytes = 0;
+    FreedBlocks large;  // FreeArea::large
 
     void add(const FreeArea &area);
 };
@@ -27,13 +28,10 @@ struct HeapSplit {
     AddressRange tail;  // where those chunks lie; empty when there are none
     uint64_t tail_live_bytes = 0;
     uint64_t released_bytes = 0;  // resident bytes that would go back, were they freed
-    FreePart large;      // areas so large that blocks of their size would be mappings, had the threshold not moved
+    FreePart large;      // of areas elsewhere, what was blocks that would be mappings, had the threshold not moved
     FreePart end;        // free at the heap's end, and below the trim threshold
     FreePart scattered;  // everything else
 };
-
-// M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD as they are at first: 128 KiB, malloc/malloc.c.
-constexpr uint64_t kDefaultThreshold = 128 << 10;
 
 HeapSplit split_heap(const GlibcArena &main, const GlibcParameters &parameters);
 

@@ -251,8 +251,10 @@ std::map<Place, CopySum> sum_copies(const AccountData &data, const CodeTable &co
         CopySum &sum = places[place_of(key.account, key.owner, key.stack, codes, natives)];
         auto bytes = static_cast<int64_t>(pages) * page_bytes;
         sum.bytes += bytes;
-        if (key.call == MT_WRITE_HEADER)
+        if (key.call & MT_WRITE_HEADER)
             sum.header_bytes += bytes;
+        if (key.call & MT_WRITE_IN_COLLECTION)
+            sum.collection_bytes += bytes;
     }
     return places;
 }

@@ -107,8 +107,10 @@ std::map<Place, int64_t> sum_resident(const AccountData &data, const CodeTable &
 
 struct CopySum {
     int64_t bytes = 0;
-    int64_t header_bytes =
-        0;  // of these, by a write to a small Python object's reference count or the collector's marks
+    // Of these, by a write to a small Python object's reference count or the collector's marks; and by one while the
+    // garbage collector ran, which is 0 where its collections are not counted.
+    int64_t header_bytes = 0;
+    int64_t collection_bytes = 0;
 };
 
 // Pages that were copied on write because another process had them too, with --owners.

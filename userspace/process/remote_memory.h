@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace memtrace {
@@ -31,6 +32,9 @@ class ProcessMemory : public RemoteMemory {
   public:
     explicit ProcessMemory(int pid) : pid_(pid) {}
     bool read(uint64_t address, void *into, size_t size) const override;
+    // `size` bytes at each of these addresses, one after the other, at most 1024 (UIO_MAXIOV). How many could be read,
+    // whole: up to the first that is not mapped.
+    size_t read_each(std::span<const uint64_t> addresses, void *into, size_t size) const;
 
   private:
     int pid_;

@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "base/counted.h"
 #include "render/explanation.h"
 #include "render/render.h"
 
@@ -28,12 +29,12 @@ const char *describe(const std::string &owner) {
         {"c_heap_free", "the C heap, freed and kept between what is in use"},
         {"c_heap_top", "the C heap, free at its end"},
         {"mapped_blocks", "large blocks from the C library, each a mapping of its own"},
-        {"anonymous", "other private memory: thread stacks, mappings made without the C library"},
+        {"anonymous", "other private memory: thread stacks, mappings made without the C library's malloc"},
         {"lazy_free", "given up, and not yet taken by the kernel"},
         {"huge_page_zeros", "never written, and resident as part of huge pages"},
         {"file_mappings", "programs, libraries and other files, shared with the page cache"},
-        {"file_private", "pages of files that the process has changed"},
-        {"shared_memory", "memory shared between processes"},
+        {"file_private", "pages of files that the process has changed for itself"},
+        {"shared_memory", "shared memory, which no file on a disk backs"},
         {"stack", "the main thread's stack"},
     };
     for (auto [name, words] : kWords)
@@ -76,18 +77,18 @@ std::string mib(uint64_t bytes) {
 }
 
 void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
-    out += fmt::format("\n{} arenas of {} each, by how much of them is in use\n", pymalloc.arenas.size(),
-                       mib(pymalloc.place.arena_bytes));
+    bool is_one = pymalloc.arenas.size() == 1;
+    out += fmt::format("\n{} of {}{}, by how much {} in use\n", counted(pymalloc.arenas.size(), "arena"),
+                       mib(pymalloc.place.arena_bytes), is_one ? "" : " each", is_one ? "of it is" : "of them is");
     out += "  Arenas  Live blocks    Live bytes      Resident   In use\n";
     for (const Occupancy &row : sort_arenas(pymalloc))
         if (row.arenas)
             out += fmt::format("{:>8}{:>13}{:>14}{:>14}   {}\n", row.arenas, row.live_blocks, mib(row.live_bytes),
                                mib(row.resident_bytes), row.title);
     if (pymalloc.torn_pools)
-        out +=
-            fmt::format("{} pools changed each time they were read: they are counted as free.\n", pymalloc.torn_pools);
+        out += fmt::format("{} changed each time it was read, and counts as free.\n", counted(pymalloc.torn_pools, "pool"));
     if (pymalloc.absent_pools)
-        out += fmt::format("{} pools are swapped out, and were left there.\n", pymalloc.absent_pools);
+        out += fmt::format("Swapped out, and left there: {}.\n", counted(pymalloc.absent_pools, "pool"));
 }
 
 const char *name_of(MimallocSegment::State state) {
@@ -103,8 +104,7 @@ const char *name_of(MimallocSegment::State state) {
 }
 
 void render_mimalloc(std::string &out, const MimallocSnapshot &mimalloc) {
-    out +=
-        fmt::format("\nmimalloc in {} segment{}\n", mimalloc.segments.size(), mimalloc.segments.size() == 1 ? "" : "s");
+    out += fmt::format("\nmimalloc in {}\n", counted(mimalloc.segments.size(), "segment"));
     out += "  Segments   Live blocks    Live bytes      Resident   State\n";
     for (auto state :
          {MimallocSegment::State::kOwned, MimallocSegment::State::kAbandoned, MimallocSegment::State::kFreed}) {
@@ -128,13 +128,12 @@ void render_mimalloc(std::string &out, const MimallocSnapshot &mimalloc) {
                        mib(mimalloc.free_block_bytes()), mib(mimalloc.free_span_bytes()));
     if (mimalloc.torn_segments + mimalloc.torn_pages)
         out += fmt::format(
-            "{} segments and {} pages changed each time they were read: what is in use there is not counted.\n",
-            mimalloc.torn_segments, mimalloc.torn_pages);
+            "{} and {} changed each time they were read: what is in use there is not counted.\n",
+            counted(mimalloc.torn_segments, "segment"), counted(mimalloc.torn_pages, "page"));
 }
 
 void render_glibc(std::string &out, const GlibcSnapshot &glibc) {
-    out +=
-        fmt::format("\nThe C heap (glibc) in {} arena{}\n", glibc.arenas.size(), glibc.arenas.size() == 1 ? "" : "s");
+    out += fmt::format("\nThe C heap (glibc) in {}\n", counted(glibc.arenas.size(), "arena"));
     out += "   From kernel        In use   Free chunks    At its end\n";
     for (const GlibcArena &arena : glibc.arenas) {
         uint64_t free = arena.bins.bytes + arena.fast.bytes;
@@ -146,8 +145,9 @@ void render_glibc(std::string &out, const GlibcSnapshot &glibc) {
     out += fmt::format("The heap's end goes back from {} on; a block is a mapping of its own from {} on{}.\n",
                        mib(glibc.parameters.trim_threshold), mib(glibc.parameters.mmap_threshold),
                        glibc.parameters.thresholds_move ? ", until a larger one is freed" : "");
-    out += fmt::format("{} blocks are such mappings, {} together.\n", glibc.parameters.mapped_chunks,
-                       mib(glibc.parameters.mapped_bytes));
+    if (glibc.parameters.mapped_chunks)
+        out += fmt::format("Such mappings are {} of {}.\n", counted(glibc.parameters.mapped_chunks, "block"),
+                           mib(glibc.parameters.mapped_bytes));
     if (!glibc.complete)
         out += fmt::format(
             "It changed while it was read, or was not all in memory: {} could not be followed, and count as in use.\n",
@@ -246,15 +246,16 @@ void render_census(std::string &out, const Census &census) {
         out += fmt::format("{:>12}{:>14}{:>16}   {}\n", type.objects, mib(type.bytes), mib(type.buffer_bytes),
                            printable(type.type));
     if (census.types.size() > kTypesInTable)
-        out += fmt::format("{} more types; --format json has them all.\n", census.types.size() - kTypesInTable);
-    out += fmt::format("{} small blocks of {} are no objects: tables of dicts, lists and the like.\n",
-                       census.small_buffers.blocks, mib(census.small_buffers.bytes));
-    out += fmt::format("{} blocks of {} in the C heap belong to no object that was found.\n", census.native.blocks,
-                       mib(census.native.bytes));
+        out += fmt::format("And {}; --format json has them all.\n",
+                           counted(census.types.size() - kTypesInTable, "more type"));
+    out += fmt::format("Tables of dicts, lists and the like, small blocks that are no objects: {} of {}.\n",
+                       counted(census.small_buffers.blocks, "block"), mib(census.small_buffers.bytes));
+    out += fmt::format("From malloc, and of no object that was found: {} of {}.\n",
+                       counted(census.native.blocks, "block"), mib(census.native.bytes));
     if (census.number_blocks.blocks)
-        out += fmt::format("{} blocks of {} hold Python 2's ints and floats: {} of {} places are in use.\n",
-                           census.number_blocks.blocks, mib(census.number_blocks.bytes), census.numbers_alive,
-                           census.number_slots);
+        out += fmt::format("Python 2's ints and floats: {} of {}, with {} of {} places in use.\n",
+                           counted(census.number_blocks.blocks, "block"), mib(census.number_blocks.bytes),
+                           with_thousands(census.numbers_alive), with_thousands(census.number_slots));
 }
 
 json render_census(const Census &census) {
@@ -274,13 +275,18 @@ json render_census(const Census &census) {
 
 std::string render_prediction(const Remedy &remedy) {
     if (remedy.predicted_bytes && *remedy.predicted_bytes > 0)
-        return fmt::format(" would give {} back", render_mib(*remedy.predicted_bytes));
+        return fmt::format(": {} would go back", render_mib(*remedy.predicted_bytes));
     if (remedy.at_most_bytes && *remedy.at_most_bytes > 0)
-        return fmt::format(", and gives {} back at most", render_mib(*remedy.at_most_bytes));
+        return fmt::format(": at most {} would go back", render_mib(*remedy.at_most_bytes));
     return "";
 }
 
 }  // namespace
+
+void render_incomplete(std::string &out, const std::vector<std::string> &incomplete) {
+    for (const std::string &sentence : incomplete)
+        out += fmt::format("Not all was looked at, and findings may be missing. {}\n", printable(sentence));
+}
 
 void render_findings(std::string &out, const std::vector<Finding> &findings, bool at_programs_end) {
     out += at_programs_end ? "\nWhy memory was resident when the program had run to its end, and what would help\n"
@@ -335,11 +341,13 @@ std::string render_explanation_table(const Explanation &explanation) {
     if (explanation.swap_bytes)
         out += fmt::format("Beside it, {} are swapped out: what lies there is not looked at, and no finding has it.\n",
                            render_mib(explanation.swap_bytes));
+    render_incomplete(out, explanation.incomplete);
     render_findings(out, explanation.findings);
-    render_census(out, explanation.census);
+    if (explanation.census)
+        render_census(out, *explanation.census);
     if (explanation.pymalloc)
         render_pymalloc(out, *explanation.pymalloc);
-    else if (!explanation.mimalloc)
+    else if (!explanation.mimalloc && explanation.census)
         out += "\nThe allocator of small objects was not found: the process uses another one.\n";
     if (explanation.mimalloc)
         render_mimalloc(out, *explanation.mimalloc);
@@ -368,7 +376,8 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"peak_rss_bytes", explanation.peak_rss_bytes ? json(*explanation.peak_rss_bytes) : json()},
         {"layers", render_layers(explanation.layers)},
         {"findings", render_findings(explanation.findings)},
-        {"objects", render_census(explanation.census)},
+        {"incomplete", explanation.incomplete},
+        {"objects", explanation.census ? render_census(*explanation.census) : json()},
         {"pymalloc", explanation.pymalloc ? render_pymalloc(*explanation.pymalloc) : json()},
         {"mimalloc", explanation.mimalloc ? render_mimalloc(*explanation.mimalloc) : json()},
         {"c_allocator", explanation.c_allocator ? render_c_allocator(*explanation.c_allocator) : json()},

@@ -148,6 +148,7 @@ ReportCopies build_copies(const AccountData &data, const Session &session, int64
     for (const auto &[place, sum] : copies.rows) {
         copies.all.bytes += sum.bytes;
         copies.all.header_bytes += sum.header_bytes;
+        copies.all.collection_bytes += sum.collection_bytes;
     }
     copies.pages = copies.all.bytes / page_bytes;
     return copies;
@@ -171,6 +172,8 @@ Traced sum_up(const ReportProcess &process) {
         for (const auto &[place, sum] : process.copies->rows)
             traced.copies.emplace_back(in_words(place), sum.bytes);
         traced.copied_header_bytes = process.copies->all.header_bytes;
+        if (process.collections)
+            traced.copied_in_collections_bytes = process.copies->all.collection_bytes;
     }
     for (const ReportReturn &row : process.returns)
         traced.returns.push_back({row.how, in_words(row.place), row.sum.bytes});

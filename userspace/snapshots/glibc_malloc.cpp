@@ -139,9 +139,14 @@ GlibcParameters read_parameters(const ResidentMemory &memory, const GlibcPlace &
 
 class ArenaReader {
   public:
-    ArenaReader(const ResidentMemory &memory, const GlibcPlace &place, const AddressRange &heap,
-                const ChunkVisitor &visit)
-        : memory_(memory), place_(place), layout_(kLayouts[place.layout]), heap_(heap), visit_(visit) {}
+    ArenaReader(const ResidentMemory &memory, const GlibcPlace &place, const GlibcParameters &parameters,
+                const AddressRange &heap, const ChunkVisitor &visit)
+        : memory_(memory),
+          place_(place),
+          layout_(kLayouts[place.layout]),
+          parameters_(parameters),
+          heap_(heap),
+          visit_(visit) {}
 
     // Adds the arena; gives the next one's address, or 0 where it cannot be read.
     uint64_t read(uint64_t address, GlibcSnapshot &snapshot) {
@@ -162,6 +167,10 @@ class ArenaReader {
         snapshot.complete = snapshot.complete && complete;
         snapshot.arenas.push_back(std::move(arena));
         return tail->next;
+    }
+
+    bool has_read_all_freed() const {
+        return freed_left_ > 0;
     }
 
   private:
@@ -273,7 +282,8 @@ class ArenaReader {
         constexpr uint64_t kChunkStruct = 48;  // sizeof(struct malloc_chunk)
         uint64_t end = chunk.address + chunk.bytes;
         FreeArea area{chunk, resident.bytes(chunk.address, end),
-                      resident.bytes((chunk.address + kChunkStruct + page_ - 1) / page_ * page_, end / page_ * page_)};
+                      resident.bytes((chunk.address + kChunkStruct + page_ - 1) / page_ * page_, end / page_ * page_),
+                      find_large({chunk.address, end})};
         arena.resident.trimmable += area.trimmable_bytes;
         if (chunk.bytes >= page_)
             arena.areas.push_back(area);
@@ -284,17 +294,26 @@ class ArenaReader {
         const Chunk &top = arena.free_end.chunk;
         uint64_t end = top.address + top.bytes;
         arena.free_end.resident_bytes = resident.bytes(top.address, end);
+        arena.free_end.large = find_large({top.address, end});
         if (arena.is_main && top.bytes > kMinChunk + 1)
             arena.free_end.trimmable_bytes = resident.bytes(end - (top.bytes - kMinChunk - 1) / page_ * page_, end);
         arena.resident.trimmable += arena.free_end.trimmable_bytes;
     }
 
+    FreedBlocks find_large(const AddressRange &area) {
+        if (parameters_.mmap_threshold <= kDefaultThreshold || area.end - area.start < kDefaultThreshold)
+            return {};
+        return find_freed_blocks(memory_, area, kDefaultThreshold, freed_left_);
+    }
+
     const ResidentMemory &memory_;
     const GlibcPlace &place_;
     const Layout &layout_;
+    const GlibcParameters &parameters_;
     AddressRange heap_;
     const ChunkVisitor &visit_;
     std::vector<uint64_t> fast_;  // of the arena that is read, sorted
+    uint64_t freed_left_ = 1ull << 30;  // bytes of free memory that are read
     const uint64_t page_ = static_cast<uint64_t>(getpagesize());
 };
 
@@ -307,39 +326,6 @@ uint64_t GlibcArena::first_chunk(const AddressRange &heap) const {
     if (!is_main)
         at = address / kHeapMax * kHeapMax == heap.start ? address + state_bytes : heap.start + address % kHeapMax;
     return (at + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-std::vector<Chunk> find_mapped_chunks(const ResidentMemory &memory, std::span<const AddressRange> mappings,
-                                      std::span<const AddressRange> others) {
-    constexpr size_t kMaxChunksFound = 1 << 16;  // vm.max_map_count, and DEFAULT_MMAP_MAX
-    int left = 200'000;                          // pages that are looked at, of what is neither
-    auto page = static_cast<uint64_t>(getpagesize());
-    std::vector<Chunk> chunks;
-    auto other = others.begin();
-    for (const AddressRange &mapping : mappings) {
-        for (uint64_t at = mapping.start; at < mapping.end && left > 0 && chunks.size() < kMaxChunksFound;) {
-            while (other != others.end() && other->end <= at)
-                ++other;
-            if (other != others.end() && other->start <= at) {
-                at = (other->end + page - 1) / page * page;
-                continue;
-            }
-            left--;
-            auto header = memory.read_value<ChunkHeader>(at);
-            uint64_t size = 0;
-            if (header && !header->previous_bytes && header->size == (header->bytes() | ChunkHeader::kIsMapped))
-                size = header->bytes();
-            // In 2.43 the size is without the header.
-            uint64_t whole = size % page == page - kChunkHeaderBytes ? size + kChunkHeaderBytes : size;
-            if (whole && whole % page == 0 && whole <= mapping.end - at) {
-                chunks.push_back({at, whole});
-                at += whole;
-            } else {
-                at += page;
-            }
-        }
-    }
-    return chunks;
 }
 
 uint64_t GlibcSnapshot::trimmable_bytes() const {
@@ -387,10 +373,11 @@ GlibcSnapshot read_glibc_malloc(const ResidentMemory &memory, const GlibcPlace &
                                 const ChunkVisitor &visit) {
     GlibcSnapshot snapshot;
     snapshot.parameters = read_parameters(memory, place);
-    ArenaReader reader(memory, place, heap, visit);
+    ArenaReader reader(memory, place, snapshot.parameters, heap, visit);
     uint64_t next = reader.read(place.main_arena, snapshot);
     while (next && next != place.main_arena && snapshot.arenas.size() < kMaxArenas)
         next = reader.read(next, snapshot);
+    snapshot.all_freed_blocks = reader.has_read_all_freed();
     snapshot.complete = snapshot.complete && next == place.main_arena;
     return snapshot;
 }

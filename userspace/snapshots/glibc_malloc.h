@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "snapshots/allocator_data.h"
+#include "snapshots/glibc_freed_blocks.h"
 
 namespace memtrace {
 
@@ -26,6 +27,8 @@ struct Chunk {
     uint64_t bytes = 0;
 };
 constexpr uint64_t kChunkHeaderBytes = 16;  // CHUNK_HDR_SZ: what its user has lies behind
+// M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD as they are at first: 128 KiB, malloc/malloc.c.
+constexpr uint64_t kDefaultThreshold = 128 << 10;
 
 struct ChunkSum {
     uint64_t chunks = 0;
@@ -42,6 +45,9 @@ struct FreeArea {
     Chunk chunk;
     uint64_t resident_bytes = 0;
     uint64_t trimmable_bytes = 0;  // of these, in whole pages that malloc_trim(0) gives back
+    // Blocks that would have been mappings of their own, and gone back when they were freed, had the mmap threshold
+    // stayed where it begins. None while it is there.
+    FreedBlocks large;
 };
 
 // How much of an arena is in memory. Bytes; the first three are all of it.
@@ -87,6 +93,7 @@ struct GlibcSnapshot {
     GlibcParameters parameters;
     std::vector<GlibcArena> arenas;  // the main one first
     bool complete = true;
+    bool all_freed_blocks = true;  // false when more is free than FreeArea::large was looked for in
 
     // Of all arenas:
     uint64_t trimmable_bytes() const;
@@ -119,10 +126,5 @@ using ChunkVisitor = std::function<void(const LiveChunk &)>;
 // Calls `visit` with each chunk in use, by address within an arena. `heap` is the mapping [heap].
 GlibcSnapshot read_glibc_malloc(const ResidentMemory &memory, const GlibcPlace &place, const AddressRange &heap,
                                 const ChunkVisitor &visit);
-
-// Blocks that are mappings of their own, within these anonymous mappings and outside of `others` (sorted): found by
-// their headers, so those that are aligned to more than a page are missed.
-std::vector<Chunk> find_mapped_chunks(const ResidentMemory &memory, std::span<const AddressRange> mappings,
-                                      std::span<const AddressRange> others);
 
 }  // namespace memtrace

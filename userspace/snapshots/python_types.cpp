@@ -152,6 +152,7 @@ uint32_t TypeTable::read(uint64_t address, int depth) {
         type.weakrefs_at = object->weakrefs_at > 0 ? static_cast<uint32_t>(object->weakrefs_at) : 0;
     }
     type.buffer_at = buffer_at(type.name, type.flags, version_);
+    type.maps_buffer = type.name == "mmap.mmap";
     // A metaclass that was read on the way is in the table already.
     auto index = static_cast<uint32_t>(types_.size());
     types_.push_back(std::move(type));

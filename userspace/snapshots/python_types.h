@@ -25,6 +25,7 @@ struct PythonType {
     uint32_t object_at = 0;  // in its block: behind what the garbage collector and the instance's __dict__ need
     uint32_t buffer_at = 0;  // in the object: a pointer to what is too large to be part of it; 0: none
 
+    bool maps_buffer = false;  // that is memory it has mapped for itself, and its size follows the pointer
     TypeShape shape = TypeShape::kOther;
     // Of kInstance, an object of a class made by Python code that has no other base than object:
     uint32_t basic_bytes = 0;

@@ -65,6 +65,15 @@ std::optional<std::vector<bool>> ResidentMemory::copy(uint64_t start, uint64_t e
     return pages;
 }
 
+std::vector<uint64_t> ResidentMemory::present_pages(uint64_t start, uint64_t end) const {
+    std::vector<uint64_t> addresses;
+    auto pages = present(start, end).value_or(std::vector<bool>());
+    for (size_t i = 0; i < pages.size(); i++)
+        if (pages[i])
+            addresses.push_back(start + i * kPageBytes);
+    return addresses;
+}
+
 ResidentRange::ResidentRange(const ResidentMemory &memory, uint64_t start, uint64_t end)
     : start_(start), end_(std::max(start, end)) {
     present_ = memory.present(start_ / kPageBytes * kPageBytes, (end_ + kPageBytes - 1) / kPageBytes * kPageBytes)

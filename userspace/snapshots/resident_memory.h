@@ -4,8 +4,10 @@
 // (/proc/PID/pagemap), and such pages are left alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/file_descriptor.h"
@@ -26,8 +28,24 @@ class ResidentMemory : public RemoteMemory {
     // The same, and copies those pages to `into`, which has room for the whole range. A page that could not be read,
     // since it went meanwhile, is not in memory.
     std::optional<std::vector<bool>> copy(uint64_t start, uint64_t end, void *into) const;
+    // Calls `visit` with each page of [start, end) that is in memory, and the T at its beginning.
+    template <typename T, typename Visit>
+    void read_beginnings(uint64_t start, uint64_t end, Visit visit) const {
+        std::vector<T> values(kPagesAtOnce);
+        std::vector<uint64_t> pages = present_pages(start, end);
+        for (size_t at = 0; at < pages.size();) {
+            auto some = std::span(pages).subspan(at, std::min(kPagesAtOnce, pages.size() - at));
+            size_t read = memory_.read_each(some, values.data(), sizeof(T));
+            for (size_t i = 0; i < read; i++)
+                visit(some[i], values[i]);
+            at += std::max<size_t>(read, 1);  // without the one that went meanwhile
+        }
+    }
 
   private:
+    static constexpr size_t kPagesAtOnce = 1024;
+    std::vector<uint64_t> present_pages(uint64_t start, uint64_t end) const;
+
     FileDescriptor page_map_;
     ProcessMemory memory_;
 };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/counted.h"
 #include "explain/explain.h"
 
 namespace memtrace {
@@ -41,8 +42,24 @@ int64_t released_with_arenas(const Explanation &explanation, uint64_t arenas, ui
 
 std::string in_mib(uint64_t bytes) {
     if (bytes < 64 << 10)
-        return fmt::format("{} bytes", bytes);
+        return counted(bytes, "byte");
     return fmt::format("{:.2f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+std::string tell_large_blocks(const FreedBlocks &large, const GlibcParameters &parameters) {
+    return fmt::format(
+        "{} of 128 KiB and more {} freed there, the largest of {}. Such blocks are mappings at first; now only those from "
+        "{} on are: {}.",
+        counted(large.blocks, "block"), large.blocks == 1 ? "was" : "were", in_mib(large.largest_bytes),
+        in_mib(parameters.mmap_threshold),
+        parameters.thresholds_move ? "one of that size was freed, which raises this"
+                                   : "the program or its environment has set this");
+}
+
+Remedy keep_blocks_mapped(const FreedBlocks &large) {
+    return {"start it with MALLOC_MMAP_THRESHOLD_=131072, so that blocks of 128 KiB and more stay mappings, which go back "
+            "when they are freed",
+            static_cast<int64_t>(large.resident_bytes)};
 }
 
 }  // namespace memtrace

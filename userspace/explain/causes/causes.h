@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "snapshots/glibc_malloc.h"
+
 namespace memtrace {
 
 struct Explanation;
@@ -40,7 +42,12 @@ std::vector<Finding> find_causes(const Explanation &explanation);
 // What goes back when nothing is left alive in these arenas, of which so much is resident.
 int64_t released_with_arenas(const Explanation &explanation, uint64_t arenas, uint64_t resident_bytes);
 
-// "12.34 MiB", and few as "1234 bytes".
+// "12.34 MiB", and few as "1,234 bytes".
 std::string in_mib(uint64_t bytes);
+
+// Of blocks that freeing a large one has brought into the heap: the remedy that lasts, and what it gives.
+Remedy keep_blocks_mapped(const FreedBlocks &large);
+// And in words, how that is known.
+std::string tell_large_blocks(const FreedBlocks &large, const GlibcParameters &parameters);
 
 }  // namespace memtrace

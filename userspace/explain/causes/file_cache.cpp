@@ -1,27 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files that are mapped: programs and libraries, and what the program maps itself.
+// Files that are mapped: programs and libraries, and what the program maps itself, by one process or several.
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "base/counted.h"
 #include "explain/causes/causes.h"
 #include "explain/causes/figures.h"
 #include "explain/explain.h"
 
 namespace memtrace {
 
+namespace {
+
+// A file of data that the program maps, and so can unmap. (What the C library maps itself is small.)
+bool is_data(const MappedFile &file) {
+    return !file.has_code && file.path.find(".so") == std::string::npos && file.resident_bytes >= 1 << 20;
+}
+
+}  // namespace
+
 void file_cache(const Explanation &explanation, std::vector<Finding> &findings) {
-    Finding finding{.cause = "file_cache",
-                    .bytes = explanation.layer("file_mappings") + explanation.layer("file_private")};
+    constexpr size_t kMostFiles = 5;
+    int64_t changed = explanation.layer("file_private");
+    Finding finding{.cause = "file_cache", .bytes = explanation.layer("file_mappings") + changed};
     finding.summary =
-        "These are pages of files: programs, libraries, and files that the program maps. Most the kernel can drop at "
-        "any "
-        "time, and read again.";
+        "These are pages of files: programs, libraries, and files that the program maps. The kernel drops them when memory "
+        "is short, and reads them again, but for those that the process has changed for itself.";
     nlohmann::ordered_json files = nlohmann::ordered_json::array();
-    for (const auto &[path, bytes] : explanation.largest_files) {
-        files.push_back({{"path", path}, {"resident_bytes", bytes}});
-        finding.evidence.push_back(fmt::format("{} of {}.", in_mib(static_cast<uint64_t>(bytes)), path));
+    uint64_t data_files = 0;
+    std::string name;  // of the largest
+    int64_t data = 0, data_changed = 0;
+    for (const MappedFile &file : explanation.files) {
+        if (is_data(file)) {
+            if (!data_files++)
+                name = file.path;
+            data += file.resident_bytes;
+            data_changed += file.changed_bytes;
+        }
+        if (files.size() == kMostFiles)
+            continue;
+        files.push_back({{"path", file.path}, {"resident_bytes", file.resident_bytes}});
+        finding.evidence.push_back(
+            fmt::format("{} of {}.", in_mib(static_cast<uint64_t>(file.resident_bytes)), file.path));
     }
-    finding.figures = figures({{"files", files}, {"changed_bytes", explanation.layer("file_private")}});
-    finding.remedies = {{"none is needed: the kernel drops clean pages when memory is short", std::nullopt}};
+    if (changed > 0)
+        finding.evidence.push_back(fmt::format(
+            "{} of it are the process's own: pages of private mappings that it has written to, which the kernel cannot drop.",
+            in_mib(static_cast<uint64_t>(changed))));
+    finding.figures = figures({{"files", files}, {"changed_bytes", changed}, {"data_files", data_files}});
+    finding.remedies = {{"none is needed for what is not changed: the kernel drops it when memory is short", 0}};
+    if (data_files)
+        finding.remedies.push_back(
+            {fmt::format("close the mapping of {} (mmap.close(), munmap): {} on disk as {}{}",
+                         data_files == 1 ? name : counted(data_files, "data file"),
+                         data_files == 1 ? "the file stays" : "they stay", data_files == 1 ? "it is" : "they are",
+                         data_changed ? ", without what was changed in private mappings" : ""),
+             data});
     findings.push_back(std::move(finding));
 }
 

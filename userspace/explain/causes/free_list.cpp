@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/counted.h"
 #include "explain/causes/causes.h"
 #include "explain/causes/figures.h"
 #include "explain/explain.h"
@@ -11,16 +12,17 @@
 namespace memtrace {
 
 void free_list(const Explanation &explanation, std::vector<Finding> &findings) {
-    const Census &census = explanation.census;
-    if (!census.number_slots)
+    if (!explanation.census || !explanation.census->number_slots)
         return;
+    const Census &census = *explanation.census;
     Finding finding{.cause = "free_list"};
     finding.bytes = static_cast<int64_t>(census.number_blocks.bytes -
                                          std::min(census.number_blocks.bytes, census.numbers_alive * 24));
     finding.summary =
         "Python 2 keeps the room of ints and floats that are gone for the next ones. It never gives it back.";
-    finding.evidence = {fmt::format("{} blocks have room for {} numbers, of which {} are alive.",
-                                    census.number_blocks.blocks, census.number_slots, census.numbers_alive)};
+    finding.evidence = {fmt::format("{} with room for {}: {} of these are in use.",
+                                    counted(census.number_blocks.blocks, "block"),
+                                    counted(census.number_slots, "number"), with_thousands(census.numbers_alive))};
     finding.figures = figures(
         {{"blocks", census.number_blocks.blocks}, {"slots", census.number_slots}, {"alive", census.numbers_alive}});
     finding.remedies = {

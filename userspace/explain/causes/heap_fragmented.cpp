@@ -2,6 +2,7 @@
 // Free memory between live blocks of the C heap.
 #include <fmt/format.h>
 
+#include "base/counted.h"
 #include "explain/causes/causes.h"
 #include "explain/causes/figures.h"
 #include "explain/explain.h"
@@ -15,13 +16,13 @@ void heap_fragmented(const Explanation &explanation, std::vector<Finding> &findi
     Finding finding{.cause = "heap_fragmented", .bytes = static_cast<int64_t>(part.resident_bytes)};
     finding.summary = "The C heap has free memory between blocks that are in use. It can shrink only at its end.";
     const GlibcArena &main = explanation.glibc->arenas[0];
+    uint64_t chunks = main.bins.chunks + main.fast.chunks;
     finding.evidence = {
-        fmt::format(
-            "{} free chunks of {} lie between live ones; {} areas are as large as a page, the largest {} bytes.",
-            main.bins.chunks + main.fast.chunks, in_mib(main.bins.bytes + main.fast.bytes), part.areas,
-            part.largest_bytes),
+        fmt::format("{} of {} {} free in the heap, in all. Here count {} of at least a page, the largest of {}.",
+                    counted(chunks, "chunk"), in_mib(main.bins.bytes + main.fast.bytes), chunks == 1 ? "is" : "are",
+                    counted(part.areas, "area"), in_mib(part.largest_bytes)),
         fmt::format("{} of it are whole pages.", in_mib(part.trimmable_bytes))};
-    finding.figures = figures({{"free_chunks", main.bins.chunks + main.fast.chunks},
+    finding.figures = figures({{"free_chunks", chunks},
                                {"areas", part.areas},
                                {"whole_page_bytes", part.trimmable_bytes},
                                {"largest_bytes", part.largest_bytes}});

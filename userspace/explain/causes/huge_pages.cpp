@@ -16,14 +16,14 @@ void huge_pages(const Explanation &explanation, std::vector<Finding> &findings) 
     finding.summary =
         "The kernel made whole huge pages (2 MiB) resident, where the program has written a few bytes of each.";
     finding.evidence = {fmt::format(
-        "{} of memory lie in huge pages (AnonHugePages in /proc/{}/smaps), and {} of these hold nothing but "
+        "{} lie in huge pages (AnonHugePages in /proc/{}/smaps), and {} of these hold nothing but "
         "zeros.",
         in_mib(static_cast<uint64_t>(explanation.huge_page_bytes)), explanation.pid,
         in_mib(static_cast<uint64_t>(bytes)))};
     finding.figures = figures({{"huge_page_bytes", explanation.huge_page_bytes}, {"zero_bytes", bytes}});
     finding.remedies = {
-        {"madvise(MADV_NOHUGEPAGE) on that memory before it is touched, or "
-         "/sys/kernel/mm/transparent_hugepage/enabled set to madvise",
+        {"keep huge pages away from that memory: by madvise(MADV_NOHUGEPAGE) before it is touched, by starting the program "
+         "with NUMPY_MADVISE_HUGEPAGE=0 where it is numpy's, or by never in /sys/kernel/mm/transparent_hugepage/enabled",
          bytes}};
     findings.push_back(std::move(finding));
 }

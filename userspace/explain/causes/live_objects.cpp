@@ -10,11 +10,13 @@
 namespace memtrace {
 
 void live_objects(const Explanation &explanation, std::vector<Finding> &findings) {
-    const Census &census = explanation.census;
+    if (!explanation.census)
+        return;
+    const Census &census = *explanation.census;
     Finding finding{.cause = "live_objects"};
     uint64_t numbers = census.numbers_alive * 24;
     finding.bytes = explanation.layer("pymalloc_live") + explanation.layer("mimalloc_live") +
-                    static_cast<int64_t>(census.heap_objects + census.mapped_objects + numbers);
+                    static_cast<int64_t>(census.heap_objects + census.mapped_objects + census.object_mappings + numbers);
     // What waits for the garbage collector has that cause.
     if (explanation.garbage)
         finding.bytes -= std::min(finding.bytes, static_cast<int64_t>(explanation.garbage->bytes));

@@ -23,13 +23,16 @@ void trim_threshold(const Explanation &explanation, std::vector<Finding> &findin
                                     in_mib(part.largest_bytes), in_mib(threshold))};
     if (has_moved)
         finding.evidence.push_back(
-            fmt::format("That threshold began at {}. Freeing a large block has raised it.", in_mib(kDefaultThreshold)));
+            explanation.glibc->parameters.thresholds_move
+                ? fmt::format("That threshold began at {}. Freeing a large block has raised it.", in_mib(kDefaultThreshold))
+                : fmt::format("That threshold is {} at first: the program or its environment has set it.",
+                              in_mib(kDefaultThreshold)));
     finding.figures =
         figures({{"free_bytes", part.largest_bytes}, {"trim_threshold_bytes", threshold}, {"moved", has_moved}});
     auto bytes = static_cast<int64_t>(part.trimmable_bytes);
     finding.remedies = {{"malloc_trim(0)", bytes}};
     if (has_moved)
-        finding.remedies.push_back({"start it with MALLOC_TRIM_THRESHOLD_=131072, which keeps it where it is",
+        finding.remedies.push_back({"start it with MALLOC_TRIM_THRESHOLD_=131072, so that the end goes back whenever it is free",
                                     std::max<int64_t>(0, bytes - static_cast<int64_t>(2 * kDefaultThreshold))});
     findings.push_back(std::move(finding));
 }

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "base/counted.h"
+
 namespace memtrace {
 
 nlohmann::ordered_json tell_types(Finding &finding, std::span<const TypeCount> types) {
@@ -12,8 +14,10 @@ nlohmann::ordered_json tell_types(Finding &finding, std::span<const TypeCount> t
         uint64_t bytes = type.bytes + type.buffer_bytes;
         rows.push_back({{"type", type.type}, {"objects", type.objects}, {"bytes", bytes}});
         if (rows.size() <= kSentences)
-            finding.evidence.push_back(fmt::format("{} objects of type {}: {}{}.", type.objects, type.type,
-                                                   in_mib(bytes), type.buffer_bytes ? ", with their buffers" : ""));
+            finding.evidence.push_back(fmt::format("{} of type {}: {}{}.", counted(type.objects, "object"), type.type,
+                                                   in_mib(bytes), !type.buffer_bytes     ? ""
+                                                   : type.objects == 1 ? ", with its buffer"
+                                                                       : ", with their buffers"));
     }
     return rows;
 }
