@@ -73,10 +73,11 @@ bool add_location(const std::string &line, const ElfImage &image, std::map<std::
     auto semaphore_offset = semaphore ? image.offset_of(semaphore) : 0;
     if (!offset || !semaphore_offset || !is_probe_place(image, address))
         probe.refusal = "its note names a place in the file that is none";
-    else if (probe.locations.size() == kMaxLocations)
-        probe.refusal = fmt::format("it has more than {} locations", kMaxLocations);
+    if (probe.locations.size() < kMaxLocations)
+        probe.locations.push_back(
+            {offset.value_or(0), semaphore_offset.value_or(0), parse_usdt_arguments(arguments, image.machine)});
     else
-        probe.locations.push_back({*offset, *semaphore_offset, parse_usdt_arguments(arguments, image.machine)});
+        probe.refusal = fmt::format("it has more than {} locations", kMaxLocations);
     probe.has_semaphore = semaphore != 0;
     return true;
 }
