@@ -499,7 +499,7 @@ struct mt_native_site {
     mt_u32 check_at; /* bytes from the stack pointer */
 };
 
-#define MT_NATIVE_WORTH_PAGES 16  /* what changes less is not named: to unwind costs milliseconds */
+#define MT_NATIVE_WORTH_BYTES (64u << 10) /* what changes less is not named: to unwind costs milliseconds */
 #define MT_NATIVE_NAMES 1024      /* of an account */
 #define MT_NATIVE_STACK_BYTES 8192
 #define MT_USER_REGISTERS 34      /* room for x86-64's 21 and aarch64's 34, in struct pt_regs' order */

@@ -17,7 +17,7 @@ namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kPageMask = ~uint64_t{4095};
+const uint64_t kPageMask = ~(static_cast<uint64_t>(getpagesize()) - 1);  // where the kernel maps a segment from
 // Of a section that is read whole. A libpython has about 30,000 relocations of 24 bytes.
 constexpr uint64_t kMaxSectionBytes = 64 << 20;
 
