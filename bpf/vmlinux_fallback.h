@@ -97,6 +97,7 @@ struct pt_regs {
 #endif
 };
 struct user_pt_regs {
+    __u64 regs[31];
     __u64 sp, pc;
 };
 

@@ -2,6 +2,7 @@
 #define Py_BUILD_CORE 1
 #include <Python.h>
 #include <frameobject.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +22,10 @@
 #include "internal/pycore_interpframe_structs.h"
 #endif
 #define SET(field, value) printf("        .%s = %zu,\n", #field, (size_t)(value))
+// Of what lies behind the GIL's two mutexes, whose size is the machine's: see kGilMutexes in python_layouts.cpp.
+#define OFFSET_BEHIND_GIL(indent, field, type, member)                                                                     \
+    printf("%.*s.%s = kGilMutexes + %zu,  // %s.%s\n", indent, "        ", #field,                                       \
+           offsetof(type, member) - 2 * sizeof(pthread_mutex_t), #type, #member)
 #define OFFSET(field, type, member) \
     printf("        .%s = %zu,  // %s.%s\n", #field, offsetof(type, member), #type, #member)
 
@@ -44,7 +49,7 @@ static void offsets(void)
 #elif PY_VERSION_HEX >= 0x030c0000
     OFFSET(runtime_thread_key, _PyRuntimeState, autoTSSkey._key);
 #else
-    OFFSET(runtime_thread_key, _PyRuntimeState, gilstate.autoTSSkey._key);
+    OFFSET_BEHIND_GIL(8, runtime_thread_key, _PyRuntimeState, gilstate.autoTSSkey._key);
 #endif
     OFFSET(interpreter_next, PyInterpreterState, next);
 #if PY_VERSION_HEX >= 0x030b0000
@@ -211,7 +216,7 @@ int main(void)
     printf("{\n    .version = {%d, %d, 0},\n    .free_threaded = %d,\n", PY_MAJOR_VERSION, PY_MINOR_VERSION,
            build[0] == 'f');
 #if PY_VERSION_HEX >= 0x030e0000
-    printf("    .jit_flag = %zu,  // PyInterpreterState.jit\n", offsetof(PyInterpreterState, jit));
+    OFFSET_BEHIND_GIL(4, jit_flag, PyInterpreterState, jit);
 #else
     printf("    .jit_flag = MT_NO_FIELD,\n");
 #endif

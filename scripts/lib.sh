@@ -9,6 +9,9 @@ packages=(
     python3.11 libpython3.11 zlib1g-dev util-linux libcap2-bin xz-utils
 )
 
+# What building for arm64 on another machine needs besides (scripts/build arm64).
+cross_packages=(g++-aarch64-linux-gnu)
+
 say() { printf '== %s\n' "$*" >&2; }
 
 as_root() {
@@ -34,9 +37,11 @@ quietly() {
     rm -f "$log"
 }
 
+# install_packages [PACKAGE...]: those above, if none is named
 install_packages() {
     local missing=() package
-    for package in "${packages[@]}"; do
+    [ $# -gt 0 ] || set -- "${packages[@]}"
+    for package in "$@"; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -46,7 +51,7 @@ install_packages() {
     quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# build_preset release|sanitize
+# build_preset release|sanitize|arm64
 build_preset() {
     local folder=build
     [ "$1" = release ] || folder=build/$1

@@ -5,8 +5,7 @@
 
 #if defined(__TARGET_ARCH_x86)
 
-/* pthread_self() of the running thread: glibc keeps struct pthread at the thread pointer. */
-static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
+static __always_inline mt_u64 mt_thread_pointer(struct task_struct *task)
 {
     return mt_of_task(task, thread.fsbase);
 }
@@ -27,6 +26,14 @@ static __always_inline mt_s64 mt_system_call_number(struct pt_regs *regs)
     return (mt_s64)BPF_CORE_READ(regs, orig_ax);
 }
 
+/* Where the function that has made this system call returns to, if it is a leaf as libc's mmap and munmap are. */
+static __always_inline mt_u64 mt_return_address(struct pt_regs *regs)
+{
+    mt_u64 address = 0;
+    bpf_probe_read_user(&address, sizeof(address), (void *)mt_user_stack_pointer(regs));
+    return address;
+}
+
 /* Whether a page fault is a write to a page that is there: X86_PF_PROT and X86_PF_WRITE (asm/trap_pf.h). */
 static __always_inline int mt_writes_to_present(mt_u64 error_code)
 {
@@ -39,15 +46,11 @@ static __always_inline int mt_writes_to_present(mt_u64 error_code)
 /* What a uprobe's context has of struct pt_regs, in 8-byte words: all 21. */
 #define MT_PROBE_REGISTERS_BYTES (21 * 8)
 
-/* offsetof(struct pthread, specific_1stblock): glibc 2.31 to 2.43. */
-#define MT_PTHREAD_SPECIFIC 0x310
-
 #elif defined(__TARGET_ARCH_arm64)
 
-/* struct pthread ends where the thread pointer points. Its size is glibc's: 0x740 in 2.36 (Debian 12). */
-static __always_inline mt_u64 mt_pthread_self(struct task_struct *task)
+static __always_inline mt_u64 mt_thread_pointer(struct task_struct *task)
 {
-    return mt_of_task(task, thread.uw.tp_value) - 0x740;
+    return mt_of_task(task, thread.uw.tp_value);
 }
 
 static __always_inline mt_u64 mt_user_stack_pointer(struct pt_regs *regs)
@@ -65,6 +68,12 @@ static __always_inline mt_s64 mt_system_call_number(struct pt_regs *regs)
     return BPF_CORE_READ(regs, syscallno);
 }
 
+/* The link register has it. Where the function signs it (PAC), the signature is above an address's 48 bits. */
+static __always_inline mt_u64 mt_return_address(struct pt_regs *regs)
+{
+    return BPF_CORE_READ((struct user_pt_regs *)regs, regs[30]) & ((1ull << 48) - 1);
+}
+
 /* The same, of ESR_EL1: a permission fault, at any level, of a write (asm/esr.h). */
 static __always_inline int mt_writes_to_present(mt_u64 error_code)
 {
@@ -76,8 +85,6 @@ static __always_inline int mt_writes_to_present(mt_u64 error_code)
 
 /* regs[0] to regs[30], and sp. */
 #define MT_PROBE_REGISTERS_BYTES (32 * 8)
-
-#define MT_PTHREAD_SPECIFIC 0x110 /* as above */
 
 #else
 #error "memtrace knows x86 and arm64: add the architecture here"

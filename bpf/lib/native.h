@@ -6,7 +6,7 @@
  * in a library routine (memset, malloc) answers where on the stack the return address into the routine's user is. From
  * then on that word is part of the name: two functions that call memset from one depth are told apart.
  *
- *     first 16 pages       unnamed
+ *     first 64 KiB         unnamed
  *     until the answer     named by (instruction, stack pointer): whoever was there first
  *     from then on         named by (instruction, stack pointer, return address) */
 #ifndef MEMTRACE_BPF_NATIVE_H
@@ -64,7 +64,7 @@ __noinline int mt_name_native(mt_u32 account_id, mt_u64 pages)
     if (!site)
         return 0;
     site->pages += pages;
-    if (site->pages < MT_NATIVE_WORTH_PAGES || site->state == MT_NATIVE_HIDDEN)
+    if (site->pages << mt_page_shift < MT_NATIVE_WORTH_BYTES || site->state == MT_NATIVE_HIDDEN)
         return 0;
     mt_u64 name = mt_mix(mt_mix(account_id, key.instruction), key.stack_pointer);
     mt_u32 check_at = MT_NO_FIELD;

@@ -106,7 +106,7 @@ static __always_inline int mt_is_in_fault(const struct mt_thread *thread)
     return thread->fault_address && thread->fault_count == mt_fault_count(mt_current_task());
 }
 
-#define MT_FAULT_AROUND 16 /* pages; fault_around_bytes (mm/memory.c), unless somebody changed it in debugfs */
+#define MT_FAULT_AROUND_BYTES (64u << 10) /* fault_around_bytes (mm/memory.c), unless somebody changed it in debugfs */
 
 /* The fault that the thread was last seen to begin has made `pages` more resident for `key`. Large folios lie on a multiple of their size; a fault on
  * a file also maps those of its neighbours that are in the page cache. */
@@ -120,7 +120,7 @@ static __always_inline void mt_own_pages(const struct mt_thread *thread, const s
         mt_add_to_run(key, page & ~(pages - 1), pages);
         return;
     }
-    mt_u64 window = anonymous ? 1 : MT_FAULT_AROUND;
+    mt_u64 window = anonymous ? 1 : MT_FAULT_AROUND_BYTES >> mt_page_shift;
     for (int i = 0; i < 16 && window < pages; i++)
         window *= 2;
     struct mt_touch_record touch = {.record = {.kind = MT_RECORD_TOUCH, .account = key->account},

@@ -4,14 +4,14 @@
 #ifndef MEMTRACE_BPF_SYSCALLS_H
 #define MEMTRACE_BPF_SYSCALLS_H
 
-/* libc's mmap and munmap are leaf functions, so the return address on top of the stack is the caller's. Pymalloc's
- * arena functions lie in the interpreter, malloc's in libc: this tells an arena from a block of the same size. */
+/* Pymalloc's arena functions lie in the interpreter, malloc's in libc: who called libc's mmap or munmap tells an arena from a
+ * block of the same size. */
 static __always_inline int mt_called_from_interpreter(const struct mt_python *python)
 {
     struct pt_regs *regs = mt_user_registers();
     if (!regs)
         return 1; /* the size alone decides */
-    mt_u64 return_address = mt_read_user_u64(mt_user_stack_pointer(regs));
+    mt_u64 return_address = mt_return_address(regs);
     return return_address >= python->text_start && return_address < python->text_end;
 }
 

@@ -74,18 +74,24 @@ static __always_inline mt_u64 mt_newest_interpreter(const struct mt_python *pyth
     return mt_read_user_u64(python->runtime + python->runtime_interpreters_head);
 }
 
+/* pthread_self() of the running thread. */
+static __always_inline mt_u64 mt_pthread_self(const struct mt_python *python)
+{
+    return mt_thread_pointer(mt_current_task()) - python->pthread_pointer;
+}
+
 #define MT_KEYS_IN_PTHREAD 32 /* PTHREAD_KEY_2NDLEVEL_SIZE, glibc 2.31 to 2.43: later keys are elsewhere */
 
-/* What pthread_getspecific() would give the running thread as its state; 0 when that cannot be told, in which case or with
- * another C library than glibc it may be anything: whose state it is must be checked. */
+/* What pthread_getspecific() would give the running thread as its state; 0 when that cannot be told. It may be anything that
+ * the program has put there: whose state it is must be checked. */
 static __always_inline mt_u64 mt_thread_specific_state(const struct mt_python *python, mt_u64 self)
 {
     mt_u32 key = MT_KEYS_IN_PTHREAD;
-    if (python->runtime_thread_key == MT_NO_FIELD ||
+    if (python->runtime_thread_key == MT_NO_FIELD || python->pthread_specific == MT_NO_FIELD ||
         bpf_probe_read_user(&key, sizeof(key), (void *)(python->runtime + python->runtime_thread_key)) ||
         key >= MT_KEYS_IN_PTHREAD)
         return 0;
-    return mt_read_user_u64(self + MT_PTHREAD_SPECIFIC + 16 * key + 8); /* struct pthread_key_data: seq, data */
+    return mt_read_user_u64(self + python->pthread_specific + 16 * key + 8); /* struct pthread_key_data: seq, data */
 }
 
 /* Looks for the running thread's state when none is remembered, or the one remembered runs nothing. `interpreter` is the
@@ -145,7 +151,7 @@ static __always_inline mt_u64 mt_find_frame(struct mt_account *account, struct m
 static __always_inline int mt_is_own_state(const struct mt_account *account, const struct mt_thread *thread)
 {
     return thread->state && account->python.state == MT_PYTHON_READY &&
-           mt_read_user_u64(thread->state + account->python.thread_id) == mt_pthread_self(mt_current_task());
+           mt_read_user_u64(thread->state + account->python.thread_id) == mt_pthread_self(&account->python);
 }
 
 /* The running thread's innermost frame, for programs that may be preempted: without the scratch, so without a search. 0

@@ -294,7 +294,7 @@ static __always_inline mt_u32 mt_find_stack(struct mt_account *account, struct m
     struct mt_scratch *s = mt_get_scratch();
     if (!s)
         return MT_OWNER_LINE_UNKNOWN;
-    mt_u64 self = mt_pthread_self(mt_current_task());
+    mt_u64 self = mt_pthread_self(&account->python);
     mt_u64 frame = mt_find_frame(account, s, thread, tid, self);
     if (!frame)
         return MT_OWNER_NO_FRAME;

@@ -152,6 +152,9 @@ struct mt_python {
     mt_u32 bytes_data;
     mt_u32 frame_first; /* the bytes of a frame that hold all of its fields above */
     mt_u32 frame_bytes;
+    /* Of the process's C library, in the struct that pthread_self() points to: */
+    mt_u32 pthread_pointer;  /* where the thread pointer points: its start on x86-64, its end on aarch64 */
+    mt_u32 pthread_specific; /* the first 32 keys' values; MT_NO_FIELD: not known */
 };
 
 /* A file, as the kernel knows it: super block's device ((major << 20) | minor) and inode number. */
@@ -505,7 +508,7 @@ struct mt_native_site {
     mt_u32 check_at; /* bytes from the stack pointer */
 };
 
-#define MT_NATIVE_WORTH_PAGES 16  /* what changes less is not named: to unwind costs milliseconds */
+#define MT_NATIVE_WORTH_BYTES (64u << 10) /* what changes less is not named: to unwind costs milliseconds */
 #define MT_NATIVE_NAMES 1024      /* of an account */
 #define MT_NATIVE_STACK_BYTES 8192
 #define MT_USER_REGISTERS 34      /* room for x86-64's 21 and aarch64's 34, in struct pt_regs' order */
@@ -570,7 +573,7 @@ struct mt_code_key {
     mt_u32 zero;
 };
 
-MT_ASSERT(sizeof(struct mt_python) == 152, "mt_python is the same on both sides");
+MT_ASSERT(sizeof(struct mt_python) == 160, "mt_python is the same on both sides");
 MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");

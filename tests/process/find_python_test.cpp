@@ -43,6 +43,7 @@ TEST_F(FindPythonOfCommand, IsTheExecutableItself) {
     EXPECT_EQ(python->version.minor, 11);
     EXPECT_EQ(python->runtime.state, MT_PYTHON_READY);
     EXPECT_EQ(python->open_path(1), kPython);
+    EXPECT_NE(python->runtime.pthread_specific, MT_NO_FIELD);  // of the C library that it will get
 }
 
 TEST_F(FindPythonOfCommand, IsLookedUpInPath) {

@@ -17,19 +17,13 @@
 #define __noinline __attribute__((noinline, unused))
 
 /* In place of the kernel's, and of lib/task.h and lib/arch.h. */
-#ifdef __aarch64__
-#define MT_PTHREAD_SPECIFIC 0x110
-#else
-#define MT_PTHREAD_SPECIFIC 0x310
-#endif
-
 struct task_struct {
-    mt_u64 pthread_self;
+    mt_u64 thread_pointer;
 };
 
-static inline mt_u64 mt_pthread_self(struct task_struct *task)
+static inline mt_u64 mt_thread_pointer(struct task_struct *task)
 {
-    return task->pthread_self;
+    return task->thread_pointer;
 }
 
 static void *bpf_map_lookup_elem(void *map, const void *key);

@@ -80,7 +80,7 @@ struct walker_result walker_find_stack(const struct mt_python *python, mt_u64 se
     account.id = 1;
     account.state = MT_ACCOUNT_OPEN;
     account.python = *python;
-    task.pthread_self = self;
+    task.thread_pointer = self + python->pthread_pointer;
     struct walker_result result = {.owner = mt_find_stack(&account, &thread, kThread), .stack = thread.stack};
     memcpy(result.failures, failure_counts, sizeof(failure_counts));
     return result;

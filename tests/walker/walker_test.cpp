@@ -29,6 +29,7 @@ mt_python runtime_of(const ThreadImage &image) {
         python.state = MT_PYTHON_READY;
         python.runtime = image.runtime;
         python.code_type = image.code_type;
+        python.pthread_specific = 0x310;  // of glibc on x86-64, with which all were recorded
         return python;
     }
     return {};

@@ -23,6 +23,7 @@ constexpr size_t kMaxSourceRoots = 200;
 constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
 constexpr auto kSearchEvery = 5ms;            // for an interpreter, in the second after code was mapped
 constexpr auto kLaterSearchEvery = 500ms;
+constexpr auto kCLibraryWithin = 5s;  // after its program or other code; by then one would be mapped
 constexpr auto kNamingEvery = 100ms;  // of native places: each time costs a child process
 constexpr auto kLastNaming = 2s;      // how long the report may wait for them
 // A charge may be on its way on another CPU while its account is being closed.
@@ -59,7 +60,8 @@ bool Session::follow(int pid, const FoundPython &python) {
 }
 
 const FoundPython &Session::remember(FoundPython python, const std::string &path) {
-    tracer_.remember_interpreter(python.file, python.unrelocated());
+    if (!python.awaits_c_library)
+        tracer_.remember_interpreter(python.file, python.unrelocated());
     std::pair file{python.file.device, python.file.inode};
     auto known = known_.find(file);
     python.probes = known == known_.end() ? read_usdt_probes(path, python.version) : known->second.probes;
@@ -287,6 +289,8 @@ void Session::search_interpreters() {
             continue;
         }
         auto python = find_python(static_cast<int>(account->tgid));
+        if (python && python->awaits_c_library && now - search.since < kCLibraryWithin)
+            python.reset();
         if (python && tracer_.set_python(id, python->runtime)) {
             auto pid = static_cast<int>(account->tgid);
             details_[id].python = remember(*python, python->open_path(pid));

@@ -109,7 +109,7 @@ bool CensusTaker::add_number_block(const LiveChunk &chunk) {
     uint64_t alive = 0;
     for (size_t at = 8; at < kBlockBytes; at += kNumberBytes) {
         uint64_t type = word_at(chunk.bytes, at + 8);
-        if (type % 8 || (type && type < 4096) || type >> 47)
+        if (type && (!may_be_address(type) || type % 8))
             return false;
         auto object = types_.identify(chunk.bytes.subspan(at, kNumberBytes));
         if (!object || object->is_kept)

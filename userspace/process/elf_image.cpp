@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -16,7 +17,7 @@ namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kPageMask = ~uint64_t{4095};
+const uint64_t kPageMask = ~(static_cast<uint64_t>(getpagesize()) - 1);  // where the kernel maps a segment from
 // Of a section that is read whole. A libpython has about 30,000 relocations of 24 bytes.
 constexpr uint64_t kMaxSectionBytes = 64 << 20;
 
@@ -90,14 +91,25 @@ void each_section(Elf *elf, unsigned type, const std::function<void(Elf_Scn *, c
     }
 }
 
-bool read_segments(Elf *elf, ElfImage &image) {
+std::string read_path(int file, const GElf_Phdr &segment) {
+    std::string path(std::min<uint64_t>(segment.p_filesz, PATH_MAX), '\0');
+    ssize_t length = pread(file, path.data(), path.size(), static_cast<off_t>(segment.p_offset));
+    path.resize(static_cast<size_t>(std::max<ssize_t>(length, 0)));
+    return path.substr(0, path.find('\0'));
+}
+
+bool read_segments(Elf *elf, int file, ElfImage &image) {
     image.first_address = UINT64_MAX;
     image.text_start = UINT64_MAX;
     size_t count = 0;
     elf_getphdrnum(elf, &count);
     for (size_t i = 0; i < count; i++) {
         GElf_Phdr segment;
-        if (!gelf_getphdr(elf, static_cast<int>(i), &segment) || segment.p_type != PT_LOAD)
+        if (!gelf_getphdr(elf, static_cast<int>(i), &segment))
+            continue;
+        if (segment.p_type == PT_INTERP)
+            image.loader = read_path(file, segment);
+        if (segment.p_type != PT_LOAD)
             continue;
         image.segments.push_back({segment.p_vaddr, segment.p_offset, segment.p_filesz, segment.p_memsz});
         image.first_address = std::min(image.first_address, segment.p_vaddr & kPageMask);
@@ -157,7 +169,7 @@ std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<s
     ElfImage image;
     image.machine = header.e_machine;
     image.position_independent = header.e_type == ET_DYN;
-    if (!read_segments(elf.get(), image))
+    if (!read_segments(elf.get(), file.get(), image))
         return std::nullopt;
     each_section(elf.get(), SHT_DYNSYM, [&](Elf_Scn *section, const GElf_Shdr &section_header) {
         read_dynamic_symbols(elf.get(), section, section_header, wanted, image);

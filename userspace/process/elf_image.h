@@ -29,6 +29,7 @@ struct ElfImage {
     uint64_t first_address = 0;  // lowest PT_LOAD address, page aligned
     uint64_t text_start = 0;     // of the executable PT_LOAD segments
     uint64_t text_end = 0;
+    std::string loader;  // the dynamic loader's path (PT_INTERP); empty: it names none, as libraries do
     std::map<std::string, uint64_t> symbols;  // addresses of those asked for that exist
     std::map<std::string, uint64_t> imports;  // where the dynamic linker puts the addresses of those asked for
     std::vector<Segment> segments;

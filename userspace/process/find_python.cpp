@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <elf.h>
 #include <set>
@@ -17,6 +16,8 @@
 
 #include "process/elf_image.h"
 #include "process/proc_files.h"
+#include "process/short_functions.h"
+#include "process/thread_descriptor.h"
 
 namespace memtrace {
 
@@ -68,23 +69,10 @@ PythonVersion version_of(const ElfImage &image) {
     return kUnknown;
 }
 
-// Before 3.7 the interpreters' list begins at a variable without a symbol, whose address is in the function that
-// returns its value: mov interp_head(%rip), %rax. Null where a compiler wrote that otherwise.
+// Before 3.7 the interpreters' list begins at a variable without a symbol, which this function returns.
 std::optional<uint64_t> interpreters_head(const ElfImage &image) {
     auto function = image.symbols.find("PyInterpreterState_Head");
-    if (function == image.symbols.end() || image.machine != EM_X86_64)
-        return std::nullopt;
-    std::string code = image.read_text(function->second, 32);
-    size_t at = 0;
-    // endbr64; push %rbp; mov %rsp, %rbp
-    for (std::string_view prologue : {"\xf3\x0f\x1e\xfa", "\x55", "\x48\x89\xe5"})
-        if (code.compare(at, prologue.size(), prologue) == 0)
-            at += prologue.size();
-    int32_t distance = 0;
-    if (code.size() < at + 7 || code.compare(at, 3, "\x48\x8b\x05") != 0)
-        return std::nullopt;
-    std::memcpy(&distance, code.data() + at + 3, sizeof(distance));
-    return function->second + at + 7 + static_cast<uint64_t>(int64_t{distance});
+    return function == image.symbols.end() ? std::nullopt : read_returned_variable(image, function->second);
 }
 
 // From 3.13 on there are two layouts a version.
@@ -157,6 +145,24 @@ std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &fi
     return found;
 }
 
+// How a thread of the process is told from others. Without it no line could be known.
+void take_thread_descriptor(FoundPython &python, uint16_t machine, std::optional<ThreadDescriptor> descriptor) {
+    if (python.runtime.state != MT_PYTHON_READY)
+        return;
+    if (!descriptor && machine == EM_X86_64)
+        descriptor = ThreadDescriptor();
+    if (descriptor) {
+        python.runtime.pthread_pointer = descriptor->pointer_at;
+        python.runtime.pthread_specific = descriptor->specific_at;
+        return;
+    }
+    python.runtime.state = MT_PYTHON_UNSUPPORTED;
+    python.awaits_c_library = true;
+    python.refusal =
+        "no C library in this process tells where pthread_self() points (by _thread_db_sizeof_pthread, or by that "
+        "function's code), and without that no thread's frames are found";
+}
+
 // As execvp does; the command itself when it is in none of PATH's folders.
 std::string find_in_path(const std::string &command) {
     if (command.find('/') != std::string::npos)
@@ -172,15 +178,26 @@ std::string find_in_path(const std::string &command) {
 }
 
 // The file that is mapped. Who has no privileges may open it by its name only, if that still is it.
-std::optional<ElfImage> open_image(int pid, const Mapping &mapping) {
-    if (auto image = read_elf_image(mapping.map_file(pid), kSymbols))
+std::optional<ElfImage> open_image(int pid, const Mapping &mapping, const std::set<std::string> &symbols) {
+    if (auto image = read_elf_image(mapping.map_file(pid), symbols))
         return image;
     std::string path = fmt::format("/proc/{}/root{}", pid, mapping.path);
     struct stat status;
     if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != mapping.inode ||
         (uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev)) != mapping.device)
         return std::nullopt;
-    return read_elf_image(path, kSymbols);
+    return read_elf_image(path, symbols);
+}
+
+// The C library is among the first to be mapped, and so among the last by address.
+std::optional<ThreadDescriptor> find_thread_descriptor(int pid, const std::vector<Mapping> &modules) {
+    for (auto module = modules.rbegin(); module != modules.rend(); ++module) {
+        auto image = open_image(pid, *module, thread_descriptor_symbols());
+        auto descriptor = image ? read_thread_descriptor(*image) : std::nullopt;
+        if (descriptor)
+            return descriptor;
+    }
+    return std::nullopt;
 }
 
 }  // namespace
@@ -197,14 +214,16 @@ std::optional<FoundPython> find_python(int pid) {
     auto mappings = read_mappings(pid);
     if (!mappings)
         return std::nullopt;
-    for (const Mapping &mapping : modules_with_code(*mappings)) {
-        auto image = open_image(pid, mapping);
+    std::vector<Mapping> modules = modules_with_code(*mappings);
+    for (const Mapping &mapping : modules) {
+        auto image = open_image(pid, mapping, kSymbols);
         if (!image)
             continue;
         uint64_t bias = image->position_independent ? mapping.start - image->first_address : 0;
         if (auto found = inspect(mapping.path, {mapping.device, mapping.inode}, bias, *image)) {
             std::string path = mapping.map_file(pid);
             found->map_file = path.substr(path.rfind('/') + 1);
+            take_thread_descriptor(*found, image->machine, find_thread_descriptor(pid, modules));
             return found;
         }
     }
@@ -219,7 +238,10 @@ std::optional<FoundPython> find_python_in_file(const std::string &path) {
     if (!image)
         return std::nullopt;
     mt_file_id file{uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev), status.st_ino};
-    return inspect(path, file, 0, *image);
+    auto found = inspect(path, file, 0, *image);
+    if (found)
+        take_thread_descriptor(*found, image->machine, read_thread_descriptor_of_loader(image->loader));
+    return found;
 }
 
 std::optional<FoundPython> find_python_of_command(const std::string &command) {

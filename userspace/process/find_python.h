@@ -28,6 +28,7 @@ struct FoundPython {
     std::optional<std::vector<UsdtProbe>> probes;  // null: not asked for (read_usdt_probes), or not to be read
     mt_python runtime{};                           // state is MT_PYTHON_READY or MT_PYTHON_UNSUPPORTED
     std::string refusal;                           // why it is MT_PYTHON_UNSUPPORTED
+    bool awaits_c_library = false;                 // that is why: a program that has just begun may map one yet
     std::string version_string() const;
     // Whether it compiles code as it runs, in a process that has it at `where`. False too when it has not begun.
     bool jit_is_on(const mt_python &where, const RemoteMemory &memory) const;

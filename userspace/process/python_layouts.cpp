@@ -2,6 +2,7 @@
 #include "process/python_layouts.h"
 
 #include <fmt/core.h>
+#include <pthread.h>
 
 #include <algorithm>
 
@@ -16,9 +17,14 @@ constexpr int kMaxMembers = 64;
 // offsetof(PyTypeObject, tp_members) of default builds, CPython 2.7 to 3.15.
 constexpr uint64_t kTypeMembers = 240;
 
-// The fields of a frame that the BPF programs read, as one piece of memory.
+// What else lies before the two fields that begin with this is the same on every 64-bit machine. pthread_mutex_t is
+// not: the GIL has two of them, of 40 bytes each on x86-64, and of 48 on aarch64.
+constexpr uint32_t kGilMutexes = 2 * sizeof(pthread_mutex_t);
+
+// The fields of a frame that the BPF programs read, as one piece of memory. What is the process's is not known here.
 PythonLayout with_extent(PythonLayout layout) {
     mt_python &offsets = layout.offsets;
+    offsets.pthread_specific = MT_NO_FIELD;
     offsets.frame_first = std::min({offsets.frame_code, offsets.frame_previous, offsets.frame_instruction});
     uint32_t last = std::max({offsets.frame_code, offsets.frame_previous, offsets.frame_instruction});
     if (offsets.frame_owner != MT_NO_FIELD)

@@ -10,6 +10,12 @@
 
 namespace memtrace {
 
+// Whether it may be an address of a process's: of 47 bits on x86-64, or 56 with five levels of page tables; of 48 on
+// aarch64, or 52. Nothing is in the first 4 KiB.
+constexpr bool may_be_address(uint64_t word) {
+    return word >= 4096 && word >> 56 == 0;
+}
+
 // The seam between those who interpret memory and where it comes from.
 class RemoteMemory {
   public:

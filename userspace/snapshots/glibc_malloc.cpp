@@ -66,7 +66,7 @@ constexpr Layout kLayouts[] = {
 constexpr size_t kParameterWords = 18;
 
 bool may_be_chunk(uint64_t address) {
-    return address >= 4096 && address % 16 == 0 && address >> 57 == 0;
+    return may_be_address(address) && address % 16 == 0;
 }
 
 // Whether most lists agree at both ends: all do in a process that stands still, and a busy one changes some meanwhile.

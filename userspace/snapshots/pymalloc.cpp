@@ -48,8 +48,9 @@ struct ArenaObject {
 };
 static_assert(sizeof(ArenaObject) == 48);
 
-bool is_page_aligned(uint64_t address) {
-    return address >= 4096 && address % 4096 == 0;
+// Of the least size that one has, whatever the machine's pages are.
+bool may_be_pool(uint64_t address) {
+    return may_be_address(address) && address % 4096 == 0;
 }
 
 uint32_t block_bytes(uint32_t size_class, uint32_t alignment) {
@@ -89,9 +90,9 @@ std::optional<PymallocPlace> confirm_used_pools(Guesses &memory, uint64_t at, co
 }
 
 bool is_arena(const ArenaObject &arena, uint32_t pool_bytes) {
-    return is_page_aligned(arena.address) && arena.address >> 57 == 0 && arena.pools &&
-           arena.pools <= kMaxArenaBytes / pool_bytes && arena.free_pools <= arena.pools &&
-           arena.next_pool >= arena.address && arena.next_pool - arena.address <= kMaxArenaBytes;
+    return may_be_pool(arena.address) && arena.pools && arena.pools <= kMaxArenaBytes / pool_bytes &&
+           arena.free_pools <= arena.pools && arena.next_pool >= arena.address &&
+           arena.next_pool - arena.address <= kMaxArenaBytes;
 }
 
 // Pools are aligned to their size; an arena need not be.
@@ -160,7 +161,7 @@ bool find_arenas(const ResidentMemory &memory, Guesses &guesses, const std::vect
     }
     for (const DataCopy &data : all) {
         for (uint64_t word : data.words) {
-            if (word < 4096 || word % 16 || word >> 47 || !confirm(word))
+            if (!may_be_address(word) || word % 16 || !confirm(word))
                 continue;
             place.arena_slots = count_arena_slots(memory, place);
             if (place.arena_slots)
@@ -357,7 +358,7 @@ std::optional<PymallocPlace> find_pymalloc(const ResidentMemory &memory, std::sp
                 place = confirm_used_pools(guesses, data.address_of(word), words, classes, pools);
                 return place && find_arenas(memory, guesses, all, words, data.words.size() - word, pools, *place);
             };
-            if (find_list_heads(data, classes, is_page_aligned, confirm))
+            if (find_list_heads(data, classes, may_be_pool, confirm))
                 return place;
         }
     }

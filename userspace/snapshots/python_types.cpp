@@ -115,7 +115,7 @@ bool TypeTable::is_plain_class(const TypeObject &object, int depth) const {
 }
 
 uint32_t TypeTable::read(uint64_t address, int depth) {
-    if (address < 4096 || address % 8 || address >> 57 || known_.size() >= kMaxKnown || types_.size() >= kMaxTypes)
+    if (!may_be_address(address) || address % 8 || known_.size() >= kMaxKnown || types_.size() >= kMaxTypes)
         return kNone;
     auto object = memory_.read_value<TypeObject>(address);
     if (!object || object->basic_bytes < 16 || object->basic_bytes > (1 << 20) || object->item_bytes < 0 ||
@@ -191,7 +191,7 @@ std::optional<IdentifiedObject> TypeTable::identify(std::span<const uint8_t> blo
             if (block.size() < at + 16)
                 continue;
             uint64_t references = word_at(block, at), address = word_at(block, at + 8);
-            if (address < 4096 || address % 8 || address >> 57)
+            if (!may_be_address(address) || address % 8)
                 continue;
             // From 3.12 on the count is the lower half, and objects that never die have one above any real one's.
             bool has_halves = version_.is_at_least(3, 12);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "symbolize/native_table.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -13,14 +15,15 @@ constexpr int kMaxFailures = 3;  // then this process's files are read no more
 
 // What is asked to be checked, given what the name of this one held already.
 mt_native_site answer_to(const mt_native_record &record, const NativePlace *place) {
+    const auto pages = uint64_t{MT_NATIVE_WORTH_BYTES} / static_cast<uint64_t>(getpagesize());
     mt_native_site site{};
-    site.pages = MT_NATIVE_WORTH_PAGES;
+    site.pages = pages;
     if (!place)
         site.state = MT_NATIVE_HIDDEN;
     else if (!place->return_address_at)
         site.state = record.check_at == MT_NO_FIELD ? MT_NATIVE_KNOWN : MT_NATIVE_HIDDEN;
     else if (record.check_at == MT_NO_FIELD || record.check_at == *place->return_address_at)
-        site = {MT_NATIVE_WORTH_PAGES, MT_NATIVE_CHECKED, *place->return_address_at};
+        site = {pages, MT_NATIVE_CHECKED, *place->return_address_at};
     else
         site.state = MT_NATIVE_HIDDEN;  // the word it looked at is not what decides here
     return site;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// With transparent huge pages one touched byte makes 2 MiB resident.
+// With transparent huge pages one touched byte makes 2 MiB resident, or more where pages are larger than 4 KiB.
 #include <fmt/format.h>
 
 #include "explain/causes/causes.h"
@@ -14,7 +14,7 @@ void huge_pages(const Explanation &explanation, std::vector<Finding> &findings) 
         return;
     Finding finding{.cause = "huge_pages", .bytes = bytes};
     finding.summary =
-        "The kernel made whole huge pages (2 MiB) resident, where the program has written a few bytes of each.";
+        "The kernel made whole huge pages resident, where the program has written a few bytes of each.";
     finding.evidence = {fmt::format(
         "{} lie in huge pages (AnonHugePages in /proc/{}/smaps), and {} of these hold nothing but "
         "zeros.",
