@@ -12,7 +12,7 @@ namespace memtrace {
 inline std::string with_thousands(uint64_t n) {
     std::string digits = std::to_string(n);
     for (size_t at = digits.size(); at > 3;)
-        digits.insert(at -= 3, ",");
+        digits.insert(at -= 3, 1, ',');
     return digits;
 }
 
