@@ -133,8 +133,8 @@ class BadInputTest(RootTest):
                             (["-p", "x"], ["--pid"]), (["--format", "xml", "-p", "1"], ["--format"]),
                             (["-p", "1", "--", "ls"], ["memtrace run"]), (["-p", "1", "run", "--", "ls"], ["run"]),
                             (["-p", "1,x"], ["--pid"]), (["-p", "1,,2"], ["--pid"]), (["-p", "1;2"], ["--pid"]),
-                            (["explain"], ["name the process"]), (["explain", "x"], ["PID"]), (["explain", "0"], ["PID"]),
-                            (["explain", "1", "2"], ["explain"]), (["explain", "1,2"], ["PID"]),
+                            (["explain"], ["name the process"]), (["explain", "x"], ["--pid"]), (["explain", "0"], ["--pid"]),
+                            (["explain", "1", "2"], ["not expected: 2"]), (["explain", "1,2"], ["--pid"]),
                             (["run", "-x", "--", "ls"], ["-x"])):
             with self.subTest(args=args):
                 self.refused(USAGE, words, *args)
