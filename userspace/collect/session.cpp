@@ -289,9 +289,10 @@ void Session::search_interpreters() {
             continue;
         }
         auto python = find_python(static_cast<int>(account->tgid));
-        if (python && python->awaits_c_library && now - search.since < kCLibraryWithin)
-            python.reset();
-        if (python && tracer_.set_python(id, python->runtime)) {
+        bool awaits_c_library = python && python->awaits_c_library && now - search.since < kCLibraryWithin;
+        if (awaits_c_library)
+            details_[id].python = python;  // in case it ends without one, or with one that does not tell
+        if (python && !awaits_c_library && tracer_.set_python(id, python->runtime)) {
             auto pid = static_cast<int>(account->tgid);
             details_[id].python = remember(*python, python->open_path(pid));
             details_[id].probes = attach_probes(pid, *details_[id].python, python->open_path(pid));
