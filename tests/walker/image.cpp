@@ -34,14 +34,23 @@ std::vector<uint8_t> from_hex(const std::string &text) {
     return bytes;
 }
 
+constexpr uint64_t kPage = 4096;
+
+// A page is there when anything of it was recorded, as the kernel has whole pages; what was not is 0.
 bool read_pieces(const std::map<uint64_t, std::vector<uint8_t>> &pieces, uint64_t address, void *into, size_t size) {
-    auto after = pieces.upper_bound(address);
-    if (after == pieces.begin())
-        return false;
-    const auto &[start, bytes] = *std::prev(after);
-    if (address - start > bytes.size() || size > bytes.size() - (address - start))
-        return false;
-    std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(address - start), size, static_cast<uint8_t *>(into));
+    uint64_t end = address + size;
+    for (uint64_t page = address / kPage * kPage; page < end; page += kPage) {
+        auto after = pieces.lower_bound(page + kPage);
+        if (after == pieces.begin() || std::prev(after)->first + std::prev(after)->second.size() <= page)
+            return false;
+    }
+    std::fill_n(static_cast<uint8_t *>(into), size, uint8_t{0});
+    for (const auto &[start, bytes] : pieces) {
+        uint64_t from = std::max(start, address), to = std::min(start + bytes.size(), end);
+        if (from < to)
+            std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(from - start), to - from,
+                        static_cast<uint8_t *>(into) + (from - address));
+    }
     return true;
 }
 
