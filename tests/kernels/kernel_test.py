@@ -14,6 +14,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "end_to_end"))
 import harness  # noqa: E402
+import owners_root_test  # noqa: E402
 from harness import MEMTRACE, MIB, NOBODY, PYTHON, WORKLOADS, RootTest, lines_of, load, python_process, \
     resident_bytes, wait_until  # noqa: E402
 
@@ -194,6 +195,22 @@ class SplitCountersTest(KernelTest):
                 raise
 
 
+class OwnersTest(owners_root_test.OwnersTest):
+    """Its target knows who touched each single page, so it must get no huge ones that it did not ask for."""
+
+    def setUp(self):
+        super().setUp()
+        file = "/sys/kernel/mm/transparent_hugepage/enabled"
+        with open(file) as setting:
+            before = re.search(r"\[(\w+)\]", setting.read())[1]
+        self.set_huge_pages(file, "madvise")
+        self.addCleanup(self.set_huge_pages, file, before)
+
+    def set_huge_pages(self, file, when):
+        with open(file, "w") as setting:
+            setting.write(when)
+
+
 class ThreadsTest(KernelTest):
     def test_nothing_is_lost(self):
         for _ in range(2):
@@ -291,7 +308,7 @@ FULL = QUICK | {
         "test_a_call_that_changes_nothing_is_charged_with_nothing", "test_threads_that_live_on_are_not_missing")],
     "attach": [CONSERVATION + "test_attach_agrees_with_the_page_tables"],
     "explain": [HERE + "ExplainTest.test_adds_up_to_the_page_tables"],
-    "--owners": ["owners_root_test.OwnersTest.test_every_page_is_its_toucher_s"],
+    "--owners": [HERE + "OwnersTest.test_every_page_is_its_toucher_s"],
     "line engine": ["line_engine_root_test.LineEngineTest.test_occurrences_equal_settrace"],
     "--calls": ["function_calls_root_test.FunctionCallsTest.test_equal_to_setprofile_on_3_11_with_the_line_engine"],
     "--imports": ["imports_root_test.ImportsTest.test_tree_and_sum"],
@@ -340,6 +357,7 @@ class Results(unittest.TestResult):
 
 def main():
     os.environ["CI"] = "1"  # what cannot run is a failure
+    unittest.TestCase.maxDiff = None
     failed = False
     for what, tests in LEVELS[sys.argv[1]].items():
         for test in tests:
