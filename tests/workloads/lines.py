@@ -9,6 +9,7 @@ import sys
 import threading
 
 counts = {}
+counting = threading.Lock()  # a thread may be preempted between reading a count and writing it
 started = set()  # frames that have reported a line; kept, so that none is taken for another
 
 
@@ -23,7 +24,8 @@ def local_trace(frame, event, argument):
         started.add(frame)
         if sys.version_info < (3, 11) or begun or frame.f_lineno != first_line(code):
             name = f"{code.co_name}:{frame.f_lineno}"
-            counts[name] = counts.get(name, 0) + 1
+            with counting:
+                counts[name] = counts.get(name, 0) + 1
     return local_trace
 
 
@@ -34,7 +36,8 @@ def global_trace(frame, event, argument):
 def profile(frame, event, argument):
     if event == "call" and frame.f_code.co_filename == __file__:
         name = frame.f_code.co_name
-        counts[name] = counts.get(name, 0) + 1
+        with counting:
+            counts[name] = counts.get(name, 0) + 1
 
 
 def loops():
