@@ -273,10 +273,17 @@ static __always_inline struct mt_scratch *mt_take_scratch(void)
     return 0;
 }
 
+/* A value that was checked to be below `limit`, a power of two, once more in a way that no verifier loses sight of: what is
+ * kept on the stack between a check and its use may be loaded again, and bounds before Linux 6.11 do not follow. */
+static __always_inline mt_u64 mt_below(mt_u64 value, mt_u64 limit)
+{
+    return mt_opaque(value) & (limit - 1);
+}
+
 /* A member as an array index. */
 static __always_inline mt_u64 mt_member_index(mt_u64 member)
 {
-    return mt_opaque(member) & (MT_MEMBERS - 1);
+    return mt_below(member, MT_MEMBERS);
 }
 
 static __always_inline mt_u32 mt_slot(mt_u32 account_id)

@@ -34,9 +34,9 @@ static __always_inline mt_u64 mt_current_frame(const struct mt_python *python, s
     *mine = 0;
     if (span < 16 || span > 168)
         return 0;
-    if (bpf_probe_read_user(s->window, span, (void *)(state + python->thread_frame)))
+    if (bpf_probe_read_user(s->window, mt_below(span, 256), (void *)(state + python->thread_frame)))
         return 0;
-    if (*(mt_u64 *)(s->window + span - 8) != self)
+    if (*(mt_u64 *)(s->window + mt_below(span - 8, 256)) != self)
         return 0;
     *mine = 1;
     return mt_innermost_frame(python, *(mt_u64 *)s->window);

@@ -42,7 +42,7 @@ static __always_inline int mt_capture_string(const struct mt_python *python, mt_
     text->char_bytes = is_bytes ? 0 : kind;
     if (bytes > room)
         return -1;
-    if (bytes && bpf_probe_read_user(into, bytes, (void *)data))
+    if (bytes && bpf_probe_read_user(into, mt_below(bytes, 2 * room), (void *)data))
         return -1;
     text->length_bytes = bytes;
     return 0;
@@ -154,7 +154,7 @@ __noinline int mt_move_window(mt_u64 at, mt_u32 span)
         return -1;
     s->window_at = first;
     s->window_size = size;
-    return bpf_probe_read_user(s->window, size, (void *)first);
+    return bpf_probe_read_user(s->window, mt_below(size, 2 * MT_WINDOW), (void *)first);
 }
 
 /* The most that mt_python.frame_bytes may be; a power of two. */

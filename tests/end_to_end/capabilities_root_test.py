@@ -27,7 +27,7 @@ for _ in range(2):
 """
 SLEEPERS = """
 import subprocess, sys
-command = [sys.executable, "-S", "-E", "-c", "import gc, sys; print(); sys.stdin.read(); gc.collect()"]
+command = [sys.executable, "-S", "-E", "-c", "import gc, sys; print(flush=True); sys.stdin.read(); gc.collect()"]
 children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(int(sys.argv[1]))]
 for child in children:
     child.stdout.readline()

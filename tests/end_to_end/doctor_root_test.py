@@ -176,7 +176,7 @@ class DoctorTest(RootTest):
                                      (USAGE, "--pid", "-p", "x"),
                                      (USAGE, "--pid", "-p", "1", "-p", "2"),
                                      (USAGE, "-d", "-d", "1"),
-                                     (USAGE, "only -p", "--", "ls")):
+                                     (USAGE, "takes only a process", "--", "ls")):
             with self.subTest(args=args):
                 done = self.memtrace("doctor", *args, check=False)
                 self.assertEqual((done.returncode, done.stdout), (status, ""))

@@ -262,8 +262,10 @@ libc.mmap.restype = libc.malloc.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
 block = libc.malloc(ctypes.c_size_t(8 << 20))
 ctypes.memset(block, 1, 8 << 20)
-for i in range(20):
-    start = libc.mmap(None, 1 << 30, 3, 0x22, -1, 0)  # to read and write; private and anonymous: one mapping with the block
+size = 20 << 30
+# To read and write; private, anonymous, not reserved, and right below the block's: one mapping with it.
+start = libc.mmap(block - 16 - size, size, 3, 0x104022, -1, 0)
+assert start == block - 16 - size
 ctypes.memset(start, 1, 4096)
 print("ready", flush=True)
 input()
