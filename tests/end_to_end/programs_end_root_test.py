@@ -63,7 +63,7 @@ class ProgramsEndTest(RootTest):
 
     def test_sigint_ignored_from_the_start(self):
         """As in a job that a script starts in the background: CPython handles no signal then, and gives none back."""
-        program = self.write("program.py", "x = [float(i) for i in range(300000)]\n")
+        program = self.write("background.py", "x = [float(i) for i in range(300000)]\n")
         for interpreter in interpreters():
             with self.subTest(interpreter=interpreter.name):
                 subprocess.run(self.memtrace_run("--", *interpreter.command(program)), check=True,
@@ -133,7 +133,7 @@ sys.stdin.readline()
         done = self.memtrace("run", "--", PYTHON, self.write("program.py", PROGRAM), check=False)
         self.assertEqual(done.returncode, 3)
         self.assertIn("Why memory was resident when the program had run to its end, and what would help\n", done.stderr)
-        self.assertRegex(done.stderr, r"500000 objects of type Item")
+        self.assertRegex(done.stderr, r"500,000 objects of type Item")
 
 
 if __name__ == "__main__":
