@@ -25,6 +25,7 @@ def write():
     for at in range(0, len(data), 512):
         data[at] = None                       # by the writer
 def collect():
+    time.sleep(1)                             # until memtrace listens to this process too
     gc.collect()                              # by the collector
 for work in {"read": (read, read, idle), "write": (write,), "collect": (collect,)}[sys.argv[1]]:
     reader, writer = os.pipe()

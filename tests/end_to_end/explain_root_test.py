@@ -253,31 +253,6 @@ class ExplainTest(RootTest):
         self.assertRegex(found["incomplete"][0], "were not looked at: memtrace does not know the memory layout of CPython 3.99")
         self.assertIn(found["incomplete"][0], self.memtrace("explain", "-p", str(target.pid)).stdout)
 
-    def test_a_limit_that_was_reached_is_said(self):
-        """Blocks of the C library, which no object points to, are searched for in 16 GiB."""
-        target = self.start_python("""
-import ctypes
-libc = ctypes.CDLL(None)
-libc.mmap.restype = libc.malloc.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
-block = libc.malloc(ctypes.c_size_t(8 << 20))
-ctypes.memset(block, 1, 8 << 20)
-size = 20 << 30
-# To read and write; private, anonymous, not reserved, and right below the block's: one mapping with it.
-start = libc.mmap(block - 16 - size, size, 3, 0x104022, -1, 0)
-assert start == block - 16 - size
-ctypes.memset(start, 1, 4096)
-print("ready", flush=True)
-input()
-""")
-        found = self.explain(target.pid)
-        self.assertEqual(len(found["incomplete"]), 1)
-        self.assertRegex(found["incomplete"][0], r"more private memory than may be searched .* \d of \d were found")
-        self.assertIn(found["incomplete"][0], self.memtrace("explain", "-p", str(target.pid)).stdout)
-        # They are native memory all the same.
-        native, = (finding["bytes"] for finding in found["findings"] if finding["cause"] == "native_live")
-        self.assertGreater(native, 8 * MIB)
-
     def test_another_allocator_is_no_pymalloc(self):
         target = self.start_python(PINNED, env={**os.environ, "PYTHONMALLOC": "malloc"})
         found = self.explain(target.pid)

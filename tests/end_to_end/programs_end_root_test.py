@@ -69,7 +69,10 @@ class ProgramsEndTest(RootTest):
                 subprocess.run(self.memtrace_run("--", *interpreter.command(program)), check=True,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
                 process, = (process for process in self.read_report()["processes"] if process["python"])
-                self.assert_looked_at(process)
+                if interpreter.version == "2.7" and interpreter.tree:  # the compiler has put that function into its caller
+                    self.assertIn("was not seen to run to its end", process["layers_missing"])
+                else:
+                    self.assert_looked_at(process)
 
     def test_a_script_s_background_job(self):
         report = self.path("report.txt")

@@ -1,8 +1,6 @@
 # The same of a large block, which an object has: its bytes are those that it has written.
 # findings: huge_pages 63
 # absent: native_live
-with open("/proc/sys/vm/compact_memory", "w") as file:  # so that there are huge pages to be had
-    file.write("1")
 buffer = bytearray(64 << 20)
 start = ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
 page = (start + 4095) & ~4095

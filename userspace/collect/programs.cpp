@@ -155,10 +155,10 @@ Programs load_programs(const TracerSettings &settings) {
                           "the program may be damaged: build it again");
     if (settings.engine == Engine::kLine &&
         libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_task_storage_get, nullptr) == 0)
-        throw LoadRefusal(fmt::format("this kernel ({}) gives probes no storage for what is remembered of a thread, which "
-                                      "the line engine needs",
+        throw LoadRefusal(fmt::format("the line engine needs Linux 5.13 or later, where probes can remember something of a "
+                                      "thread, and this is {}",
                                       kernel_release()),
-                          "Linux 5.13 and later do; the stack engine, without --engine line, gives the same bytes");
+                          "the stack engine, without --engine line, gives the same bytes");
     auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
     programs->rodata->mt_follow_children = settings.follow_children;
     fit_to_machine(*programs, cpus);

@@ -376,7 +376,7 @@ class Explainer {
         auto page = static_cast<uint64_t>(getpagesize());
         auto known = known_.begin();
         for (const MappedMemory &part : memory_) {
-            if (!part.huge_page_bytes || !is_anonymous(part))
+            if (!may_have_huge_pages(part) || !is_anonymous(part))
                 continue;
             for (uint64_t at = part.mapping.start; at < part.mapping.end;) {
                 while (known != known_.end() && known->end <= at)
@@ -417,9 +417,13 @@ class Explainer {
         return sum;
     }
 
+    static bool may_have_huge_pages(const MappedMemory &part) {
+        return part.huge_page_bytes || (part.huge_pages_advised && part.anonymous_bytes);
+    }
+
     bool has_huge_pages(const AddressRange &range) const {
         for (auto part = first_part(range); part != memory_.end() && part->mapping.start < range.end; ++part)
-            if (part->huge_page_bytes)
+            if (may_have_huge_pages(*part))
                 return true;
         return false;
     }

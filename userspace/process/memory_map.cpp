@@ -31,6 +31,8 @@ void take_figure(MappedMemory &memory, std::string_view line) {
     for (auto [name, member] : kFigures)
         if (line.starts_with(name))
             memory.*member = parse_kib(line.substr(name.size()));
+    if (line.starts_with("VmFlags:"))
+        memory.huge_pages_advised = line.find(" hg") != std::string_view::npos;
 }
 
 }  // namespace

@@ -17,6 +17,8 @@ struct MappedMemory {
     int64_t anonymous_bytes = 0;  // of rss_bytes: private to processes, a file's changed pages among them
     int64_t lazy_free_bytes = 0;  // of anonymous_bytes: given up by MADV_FREE, and not yet taken
     int64_t huge_page_bytes = 0;  // of anonymous_bytes: in transparent huge pages
+    // Huge pages were asked for by MADV_HUGEPAGE. Those that the kernel maps page by page are not in huge_page_bytes.
+    bool huge_pages_advised = false;
     int64_t pss_bytes = 0;        // each page divided by the processes that have it
     int64_t swap_bytes = 0;
 };

@@ -16,8 +16,8 @@ void huge_pages(const Explanation &explanation, std::vector<Finding> &findings) 
     finding.summary =
         "The kernel made whole huge pages resident, where the program has written a few bytes of each.";
     finding.evidence = {fmt::format(
-        "{} lie in huge pages (AnonHugePages in /proc/{}/smaps; smaller large folios are not counted there). There, "
-        "{} beside what was written hold nothing but zeros.",
+        "{} lie in huge pages (AnonHugePages in /proc/{}/smaps, which has not those that the kernel maps page by page); {} "
+        "beside what was written hold nothing but zeros.",
         in_mib(static_cast<uint64_t>(explanation.huge_page_bytes)), explanation.pid,
         in_mib(static_cast<uint64_t>(bytes)))};
     finding.figures = figures({{"huge_page_bytes", explanation.huge_page_bytes}, {"zero_bytes", bytes}});
