@@ -86,8 +86,9 @@ class ScenariosTest(RootTest):
         found = self.explain(target.pid)
         # Layers add up to this (harness.py).
         self.assertAlmostEqual(found["rss_bytes"], resident_bytes(target.pid), delta=found["rss_bytes"] * 0.01)
-        # Files' pages are shared with whatever else starts and ends meanwhile.
-        self.assertAlmostEqual(found["pss_bytes"], resident_bytes(target.pid, "Pss"), delta=found["rss_bytes"] * 0.1)
+        # How many share a file's pages changes with whatever else starts and ends meanwhile.
+        self.assertGreaterEqual(found["pss_bytes"], resident_bytes(target.pid, "Pss_Anon"))
+        self.assertLessEqual(found["pss_bytes"], found["rss_bytes"])
         got = [(finding["cause"], finding["bytes"] / MIB) for finding in found["findings"]]
         self.assertEqual(got[0][0], scenario.findings[0][0], got)
         for cause, expected in scenario.findings:

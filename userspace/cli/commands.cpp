@@ -153,14 +153,14 @@ int run_attach(const Options &options) {
     std::vector<int> pids = options.pids;
     keep_possible(pids, require_process);
     require_permissions();
-    require_bpf();
-    Output output(options.output, STDOUT_FILENO);
     std::map<int, FoundPython> pythons;
     keep_possible(pids, [&](int pid) {
         FoundPython python = require_python(pid);
         require_probes(options, python, python.open_path(pid));
         pythons.emplace(pid, std::move(python));
     });
+    require_bpf();
+    Output output(options.output, STDOUT_FILENO);
 
     block_signals();
     warn_of_cost(options);

@@ -7,20 +7,27 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <string_view>
+#include <thread>
 
 #include "collect/uprobes.h"
 #include "memtrace.skel.h"
 
 namespace memtrace {
 
+using namespace std::chrono_literals;
+
 namespace {
 
 // For maps, programs, hooks, sources of many processes, and children's own files.
 constexpr rlim_t kOtherFiles = 768;
 constexpr rlim_t kMostFiles = 8192;
+// They do nothing but wait.
+constexpr size_t kDetachingThreads = 32;
 
 struct Listened {
     const char *probe;
@@ -57,6 +64,12 @@ const bpf_program *program_of(const memtrace_bpf &programs, Probed what, bool em
     return nullptr;
 }
 
+FileDescriptor attach_to_file(const bpf_program *program, int pid, const std::string &path,
+                              const std::vector<UprobePlace> &places) {
+    FileDescriptor file(open(path.c_str(), O_PATH | O_CLOEXEC));
+    return file ? attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, places) : FileDescriptor();
+}
+
 // How many files may be open for probes. Of ours only, for a command that is run has been forked already.
 size_t raise_open_files() {
     rlimit limit{};
@@ -66,10 +79,19 @@ size_t raise_open_files() {
     return limit.rlim_cur > kOtherFiles ? limit.rlim_cur - kOtherFiles : 0;
 }
 
-std::string describe_error(const char *probe, int error) {
+std::string describe_error(const std::string &place, int error) {
     if (error == ESRCH)
         return "the process has ended";
-    return fmt::format("its probe python:{} cannot be attached to: {}", probe, strerror(error));
+    return fmt::format("{} cannot be attached to: {}", place, strerror(error));
+}
+
+std::string name_of(const char *probe) {
+    return fmt::format("its probe python:{}", probe);
+}
+
+std::string describe_perf_error(const std::string &place, int error) {
+    std::string refusal = error == EACCES || error == EPERM ? perf_uprobes_refusal() : "";
+    return refusal.empty() ? describe_error(place, error) : refusal;
 }
 
 }  // namespace
@@ -80,6 +102,12 @@ ProbeLinks::ProbeLinks(const memtrace_bpf &programs, bool empty_line_probe)
       has_multi_(bpf_program__expected_attach_type(programs.progs.on_gc) == kUprobeMulti),
       most_open_files_(raise_open_files()),
       specs_(programs.maps.__bpf_usdt_specs) {}
+
+ProbeLinks::~ProbeLinks() {
+    if (detached_.valid())
+        detached_.wait();
+    keep({});
+}
 
 void ProbeLinks::DestroyLink::operator()(bpf_link *link) const {
     bpf_link__destroy(link);
@@ -114,7 +142,8 @@ std::string ProbeLinks::attach(Probed what, int pid, const FoundPython &python, 
         return refusal;
     open_files_ += attached.open_files;
     Attached &before = attached_[{pid, what}];  // of another interpreter, before an exec
-    open_files_ -= before.open_files;
+    if (before.open_files)
+        detaching_.push_back(std::exchange(before, {}));
     before = std::move(attached);
     return "";
 }
@@ -139,10 +168,8 @@ std::string ProbeLinks::attach_multi(const bpf_program *program, int pid, const 
         uprobes.push_back({place.location->offset, place.location->semaphore_offset, *spec});
         attached.specs.push_back(std::move(spec));
     }
-    FileDescriptor file(open(path.c_str(), O_PATH | O_CLOEXEC));
-    if (file)
-        attached.multi = attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, uprobes);
-    return attached.multi ? "" : describe_error(places.front().probe, errno);
+    attached.multi = attach_to_file(program, pid, path, uprobes);
+    return attached.multi ? "" : describe_error(name_of(places.front().probe), errno);
 }
 
 // libbpf finds all places of a probe itself.
@@ -159,11 +186,25 @@ std::string ProbeLinks::attach_by_perf(const bpf_program *program, int pid, cons
         bpf_link *link = bpf_program__attach_usdt(program, pid, path.c_str(), "python", place.probe, &options);
         if (!link) {
             int error = errno;
-            std::string refusal = error == EACCES || error == EPERM ? perf_uprobes_refusal() : "";
-            return refusal.empty() ? describe_error(place.probe, error) : refusal;
+            return describe_perf_error(name_of(place.probe), error);
         }
         attached.perf.emplace_back(link);
     }
+    return "";
+}
+
+std::string ProbeLinks::attach_function(const bpf_program *program, int pid, const std::string &path,
+                                        uint64_t offset) {
+    const std::string kPlace = "the function that CPython calls then";
+    function_ = {};
+    if (has_multi_) {
+        function_.multi = attach_to_file(program, pid, path, {{.offset = offset}});
+        return function_.multi ? "" : describe_error(kPlace, errno);
+    }
+    bpf_link *link = bpf_program__attach_uprobe(program, false, pid, path.c_str(), offset);
+    if (!link)
+        return describe_perf_error(kPlace, errno);
+    function_.perf.emplace_back(link);
     return "";
 }
 
@@ -179,9 +220,27 @@ void ProbeLinks::keep(const std::set<int> &pids) {
             ++it;
             continue;
         }
-        open_files_ -= it->second.open_files;
+        detaching_.push_back(std::move(it->second));
         it = attached_.erase(it);
     }
+    if (detached_.valid() && detached_.wait_for(0s) != std::future_status::ready)
+        return;
+    for (const Attached &attached : leaving_)
+        open_files_ -= attached.open_files;
+    leaving_ = std::exchange(detaching_, {});
+    detached_ = leaving_.empty() ? std::future<void>() : std::async(std::launch::async, [this] { close_leaving(); });
+}
+
+// The specs stay: they are the main thread's to drop, when no program can ask for them any more.
+void ProbeLinks::close_leaving() {
+    std::atomic<size_t> next = 0;
+    auto close_some = [&] {
+        for (size_t i; (i = next++) < leaving_.size();)
+            leaving_[i].multi.reset();
+    };
+    std::vector<std::jthread> threads;
+    while (threads.size() < std::min(leaving_.size(), kDetachingThreads))
+        threads.emplace_back(close_some);
 }
 
 }  // namespace memtrace

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <future>
 #include <map>
 #include <memory>
 #include <set>
@@ -27,12 +28,17 @@ enum class Probed { kLines, kFunctionEntries, kCollections, kImports };
 class ProbeLinks {
   public:
     ProbeLinks(const memtrace_bpf &programs, bool empty_line_probe);
+    ~ProbeLinks();
 
     // Of process `pid`, whose interpreter `path` opens; once for a process and interpreter. Empty when it is attached
     // to, else a clause that says why not.
     std::string attach(Probed what, int pid, const FoundPython &python, const std::string &path);
+    // The one function of which process `pid` is stopped at its end: its entry, at this offset of the file that `path`
+    // opens. In place of the one before. Returns as attach() does.
+    std::string attach_function(const bpf_program *program, int pid, const std::string &path, uint64_t offset);
     bool has(Probed what, int pid, const mt_file_id &module) const;
-    // Detaches from all processes but these.
+    // Detaches from all processes but these, without waiting for it: the kernel lets each link go when no CPU can be in
+    // the program any more, 50 to 190 ms later. The destructor waits.
     void keep(const std::set<int> &pids);
 
   private:
@@ -58,6 +64,8 @@ class ProbeLinks {
     std::string attach_by_perf(const bpf_program *program, int pid, const std::string &path,
                                const std::vector<Place> &places, Attached &attached);
 
+    void close_leaving();
+
     const memtrace_bpf &programs_;
     bool empty_line_probe_;
     bool has_multi_;
@@ -66,6 +74,10 @@ class ProbeLinks {
     std::map<std::pair<uint64_t, uint64_t>, uint64_t> line_sites_;  // by the module's device and inode
     ProbeSpecs specs_;
     std::map<std::pair<int, Probed>, Attached> attached_;  // by pid
+    Attached function_;
+    std::vector<Attached> detaching_;  // to be closed
+    std::vector<Attached> leaving_;    // being closed, by other threads, which detached_ waits for
+    std::future<void> detached_;
 };
 
 }  // namespace memtrace

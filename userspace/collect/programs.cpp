@@ -112,8 +112,9 @@ void choose_probes(memtrace_bpf &programs, const TracerSettings &settings) {
     for (bpf_map *map : {programs.maps.line_threads, programs.maps.line_sites})
         bpf_map__set_autocreate(map, by_lines);
     if (has_uprobe_multi())
-        for (bpf_program *program : {programs.progs.on_line, programs.progs.on_line_empty,
-                                     programs.progs.on_function_entry, programs.progs.on_gc, programs.progs.on_import})
+        for (bpf_program *program :
+             {programs.progs.on_line, programs.progs.on_line_empty, programs.progs.on_function_entry,
+              programs.progs.on_gc, programs.progs.on_import, programs.progs.on_finalizing})
             bpf_program__set_expected_attach_type(program, static_cast<bpf_attach_type>(kUprobeMulti));
 }
 

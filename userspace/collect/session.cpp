@@ -87,9 +87,8 @@ void Session::watch_for_end(const mt_account &account, const std::string &path) 
     uint64_t finalizing = python->finalizing ? account.python.runtime + *python->finalizing : 0;
     if (!python->end_function)
         end_unwatched_ = "the interpreter exports no function that it calls then";
-    else if (!tracer_.stop_at_call(expected_, path, *python->end_function, finalizing))
-        end_unwatched_ =
-            fmt::format("the kernel lets us not stop at the function that CPython calls then: {}", strerror(errno));
+    else
+        end_unwatched_ = tracer_.stop_at_call(expected_, path, *python->end_function, finalizing);
 }
 
 std::map<Probed, std::string> Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {

@@ -200,11 +200,9 @@ void Tracer::stop_at_end(int pid) {
     programs_->bss->mt_stop_at_end_tgid = static_cast<uint32_t>(pid);
 }
 
-bool Tracer::stop_at_call(int pid, const std::string &path, uint64_t offset, uint64_t finalizing) {
+std::string Tracer::stop_at_call(int pid, const std::string &path, uint64_t offset, uint64_t finalizing) {
     programs_->bss->mt_finalizing_word = finalizing;
-    end_function_.reset(  // what there was is of the program before an exec
-        bpf_program__attach_uprobe(programs_->progs.on_finalizing, false, pid, path.c_str(), offset));
-    return end_function_ != nullptr;
+    return probes_.attach_function(programs_->progs.on_finalizing, pid, path, offset);
 }
 
 void Tracer::remember_interpreter(const mt_file_id &executable, const mt_python &python) {

@@ -47,8 +47,8 @@ class Tracer {
     // To be told, by MT_RECORD_ENDING, when the program of an expected child has run to its end; it is stopped then.
     void stop_at_end(int pid);
     // The same, also by the entry of the function at this offset of the file that `path` opens. At its end the word at
-    // `finalizing` is not 0; 0: there is none. False, with errno, when the kernel refuses.
-    bool stop_at_call(int pid, const std::string &path, uint64_t offset, uint64_t finalizing);
+    // `finalizing` is not 0; 0: there is none. Empty when it is attached to, else a clause that says why not.
+    std::string stop_at_call(int pid, const std::string &path, uint64_t offset, uint64_t finalizing);
     // From now on an exec of this file is known to start this interpreter, whose addresses are as the file has them.
     void remember_interpreter(const mt_file_id &executable, const mt_python &python);
     // CPython's own, in processes that are followed.
@@ -120,7 +120,6 @@ class Tracer {
     mt_account *accounts_ = nullptr;  // the accounts map, shared with the kernel
     size_t accounts_bytes_ = 0;
     std::vector<Link> links_;
-    Link end_function_;
     std::function<void(std::span<const uint8_t>)> handler_;
 };
 

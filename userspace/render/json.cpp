@@ -258,6 +258,7 @@ json render_process(const ReportProcess &process) {
             {"layers_rss_bytes", look ? json(look->rss_bytes) : json()},
             {"layers_at_programs_end", look && look->at_programs_end},
             {"layers_missing", text_or_null(process.look.missing)},
+            {"findings_incomplete", look ? json(look->explanation.incomplete) : json()},
             {"held_ns", or_null(process.look.held_ns)},
             {"findings", render_findings(process.findings)},
             {"syscalls", render_calls(process)},

@@ -421,6 +421,8 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
         render_findings(out, findings, process.look.taken && process.look.taken->at_programs_end);
     if (process.python && !process.look.missing.empty())
         out += fmt::format("\nWhy memory is resident was not looked at: {}.\n", printable(process.look.missing));
+    if (process.look.taken)
+        render_incomplete(out, process.look.taken->explanation.incomplete);
 }
 
 }  // namespace
