@@ -78,9 +78,9 @@ inline std::vector<uint8_t> code_record(uint32_t account, uint64_t code, const s
     header.linetable = code + 1;
     header.first_line = first_line;
     header.missing = missing;
-    header.file = {0x1000, missing & MT_MISSING_FILE ? 0 : static_cast<uint32_t>(file.size()), 1};
-    header.name = {0x2000, missing & MT_MISSING_NAME ? 0 : static_cast<uint32_t>(name.size()), 1};
-    header.table = {0x3000, missing & MT_MISSING_TABLE ? 0 : static_cast<uint32_t>(table.size()), 1};
+    header.file = {0x1000, missing & MT_MISSING_FILE ? 0 : static_cast<uint32_t>(file.size()), 1, 0};
+    header.name = {0x2000, missing & MT_MISSING_NAME ? 0 : static_cast<uint32_t>(name.size()), 1, 0};
+    header.table = {0x3000, missing & MT_MISSING_TABLE ? 0 : static_cast<uint32_t>(table.size()), 1, 0};
     auto *start = reinterpret_cast<const uint8_t *>(&header);
     std::vector<uint8_t> record(start, start + sizeof(mt_code_header));
     if (header.file.length_bytes)

@@ -33,6 +33,9 @@ static __always_inline void mt_announce_code(const struct mt_account *account, m
     header.file.address = mt_read_user_u64(code + python->code_filename);
     header.name.address = mt_read_user_u64(code + python->code_name);
     header.table.address = linetable;
+    header.file.length = mt_read_user_u64(header.file.address + python->string_length);
+    header.name.length = mt_read_user_u64(header.name.address + python->string_length);
+    header.table.length = mt_read_user_u64(linetable + python->bytes_size);
     if (bpf_ringbuf_output(&records, &header, sizeof(header), BPF_RB_FORCE_WAKEUP)) {
         mt_count_failure(MT_FAIL_RING_FULL);
         return;

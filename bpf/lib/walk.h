@@ -27,9 +27,11 @@ static __always_inline int mt_capture_string(const struct mt_python *python, mt_
     text->address = string;
     text->length_bytes = 0;
     text->char_bytes = 1;
+    text->length = 0;
     if (bpf_probe_read_user(&length, sizeof(length), (void *)(string + python->string_length)) ||
         (!is_bytes && bpf_probe_read_user(&state, sizeof(state), (void *)(string + python->string_state))))
         return -1;
+    text->length = length;
     if (!(state & 0x20))
         return -1;
     mt_u32 kind = (state >> 2) & 7;
@@ -83,6 +85,7 @@ __noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
     header->table.address = linetable;
     header->table.char_bytes = 1;
     header->table.length_bytes = 0;
+    header->table.length = size;
     if (at > MT_FILE_BYTES + MT_NAME_BYTES)
         return -1;
     if (!size || size > MT_TABLE_BYTES ||

@@ -438,6 +438,7 @@ struct mt_text {
     mt_u64 address;      /* of the str or bytes object */
     mt_u32 length_bytes; /* of what follows in mt_code_record.bytes */
     mt_u32 char_bytes;   /* 1, 2 or 4: PyUnicode kind; 1 with ascii 0 is Latin-1; 0: bytes, of a str that is bytes */
+    mt_u64 length;       /* as the object has it, by which it is known again when it is read later; 0: unknown */
 };
 
 struct mt_code_header {

@@ -63,7 +63,7 @@ class ProgramsEndTest(RootTest):
 
     def test_sigint_ignored_from_the_start(self):
         """As in a job that a script starts in the background: CPython handles no signal then, and gives none back."""
-        program = self.write("background.py", "x = [float(i) for i in range(300000)]\n")
+        program = self.write("background.py", "import time\nx = [float(i) for i in range(300000)]\ntime.sleep(0.3)\n")
         for interpreter in interpreters():
             with self.subTest(interpreter=interpreter.name):
                 subprocess.run(self.memtrace_run("--", *interpreter.command(program)), check=True,

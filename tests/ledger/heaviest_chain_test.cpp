@@ -8,7 +8,7 @@
 namespace memtrace {
 namespace {
 
-constexpr uint32_t kAccount = 3;
+constexpr uint32_t kProcess = 3;
 
 // main (code 100) calls load (200), which calls parse (300) and itself.
 class HeaviestChainTest : public testing::Test {
@@ -17,9 +17,9 @@ class HeaviestChainTest : public testing::Test {
         FakeMemory memory;
         for (auto [code, name] : {std::pair(100, "main"), std::pair(200, "load"), std::pair(300, "parse")})
             codes_.add_code(
-                code_record(kAccount, static_cast<uint64_t>(code), "/a.py", name, code, one_line_an_instruction(9)),
+                code_record(kProcess, static_cast<uint64_t>(code), "/a.py", name, code, one_line_an_instruction(9)),
                 layout_3_11(), memory);
-        data_.account.id = kAccount;
+        data_.account.id = kProcess;
     }
 
     // Frames outermost first: (code, line after the function's first).
@@ -28,10 +28,10 @@ class HeaviestChainTest : public testing::Test {
         for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame)
             innermost_first.emplace_back(frame->first, frame->second - 1);
         uint64_t stack = data_.charges.size() + 1;
-        codes_.add_stack(stack_record(kAccount, stack, innermost_first));
+        codes_.add_stack(stack_record(kProcess, stack, innermost_first));
         mt_charge charge{};
         charge.grown[MT_ANON] = pages;
-        data_.charges.push_back({{stack, kAccount, MT_OWNER_STACK, 0, 0}, charge});
+        data_.charges.push_back({{stack, kProcess, MT_OWNER_STACK, 0, 0}, charge});
     }
     // "main:107 80, load:203 70"
     std::string chain() const {

@@ -56,6 +56,19 @@ TEST(CodeTable, WhatCannotBeReadIsCounted) {
     EXPECT_EQ(codes.incomplete(), 1u);
 }
 
+TEST(CodeTable, WhatLiesThereNowIsNotTakenForIt) {
+    FakeMemory memory;
+    memory.put_string(0x1000, "");  // the file's name was longer: the code object has gone since
+    auto record = code_record(1, 100, "", "f", 1, {}, MT_MISSING_FILE);
+    uint64_t length = 20000;
+    std::memcpy(record.data() + offsetof(mt_code_header, file) + offsetof(mt_text, length), &length, sizeof(length));
+    CodeTable codes;
+    ASSERT_TRUE(codes.add_code(record, layout_3_11(), memory));
+    ASSERT_TRUE(codes.add_stack(stack_record(1, 7, {{100, 1}})));
+    EXPECT_EQ(codes.resolve(1, 7)->at(0).code->file, "?");
+    EXPECT_EQ(codes.incomplete(), 1u);
+}
+
 TEST(CodeTable, HostileLengthsAreRefused) {
     FakeMemory memory;
     std::vector<uint8_t> huge(64);

@@ -80,8 +80,8 @@ size_t raise_open_files() {
 }
 
 std::string describe_error(const std::string &place, int error) {
-    if (error == ESRCH)
-        return "the process has ended";
+    if (error == ESRCH || error == ENOENT)  // nor has it a file in /proc
+        return "the process ended before memtrace could attach to it";
     return fmt::format("{} cannot be attached to: {}", place, strerror(error));
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "render/or_null.h"
 #include "render/render.h"
 
 namespace memtrace {
@@ -75,10 +76,6 @@ std::vector<Row> rows_of(const ProcessDiagnosis &process) {
         for (const UsdtProbe &probe : *python.probes)
             rows.push_back(row_of(probe));
     return rows;
-}
-
-json text_or_null(const std::string &text) {
-    return text.empty() ? json(nullptr) : json(text);
 }
 
 json render_checks(const std::vector<Check> &checks) {

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "render/explanation.h"
+#include "render/or_null.h"
 #include "render/render.h"
 
 namespace memtrace {
@@ -9,15 +10,6 @@ namespace memtrace {
 namespace {
 
 using json = nlohmann::ordered_json;
-
-template <typename T>
-json or_null(const std::optional<T> &value) {
-    return value ? json(*value) : json(nullptr);
-}
-
-json text_or_null(const std::string &text) {
-    return text.empty() ? json(nullptr) : json(text);
-}
 
 json line_or_null(int line) {
     return line > 0 ? json(line) : json(nullptr);

@@ -23,6 +23,14 @@ struct AddressRange {
     uint64_t end = 0;
 };
 
+template <typename Rows, typename Value>
+uint64_t add_up(const Rows &rows, Value value) {
+    uint64_t sum = 0;
+    for (const auto &row : rows)
+        sum += std::invoke(value, row);
+    return sum;
+}
+
 // The word at this offset, or 0 where they end before.
 inline uint64_t word_at(std::span<const uint8_t> bytes, size_t offset) {
     uint64_t word = 0;

@@ -12,8 +12,7 @@ namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kAlignment = 16;      // MALLOC_ALIGNMENT
-constexpr uint64_t kPieceBytes = 1 << 20;  // that is copied at once
+constexpr uint64_t kSearchedPieceBytes = 1 << 20;  // that is copied at once
 // How many headers in a row are believed. Numbers in an array, counting up, may pass for seven.
 constexpr uint8_t kInARow = 8;
 constexpr uint8_t kLeadsToEnd = UINT8_MAX;
@@ -23,13 +22,13 @@ constexpr uint8_t kLeadsToEnd = UINT8_MAX;
 class HeaderChains {
   public:
     HeaderChains(const ResidentMemory &memory, const AddressRange &area)
-        : area_(area), lengths_((area.end - area.start) / kAlignment) {
+        : area_(area), lengths_((area.end - area.start) / kChunkAlignment) {
         auto page = static_cast<uint64_t>(getpagesize());
-        std::vector<uint8_t> copy(kPieceBytes);
+        std::vector<uint8_t> copy(kSearchedPieceBytes);
         // From the end: what a header leads to is known by then.
         uint64_t end = (area.end + page - 1) / page * page, first = area.start / page * page;
         while (end > first) {
-            uint64_t start = std::max(first, (end - 1) / kPieceBytes * kPieceBytes);
+            uint64_t start = std::max(first, (end - 1) / kSearchedPieceBytes * kSearchedPieceBytes);
             if (auto present = memory.copy(start, end, copy.data()))
                 take(start, end, copy, *present, page);
             end = start;
@@ -42,13 +41,13 @@ class HeaderChains {
 
   private:
     size_t place_of(uint64_t address) const {
-        return (address - area_.start) / kAlignment;
+        return (address - area_.start) / kChunkAlignment;
     }
 
     void take(uint64_t start, uint64_t end, const std::vector<uint8_t> &copy, const std::vector<bool> &present,
               uint64_t page) {
         for (uint64_t at = std::min(end, area_.end); at > std::max(start, area_.start);) {
-            at -= kAlignment;
+            at -= kChunkAlignment;
             if (present[(at - start) / page])
                 lengths_[place_of(at)] = length_at(at, word_at(copy, at - start + sizeof(uint64_t)));
         }
@@ -57,7 +56,7 @@ class HeaderChains {
     uint8_t length_at(uint64_t address, uint64_t size) const {
         constexpr uint64_t kFlags = ChunkHeader::kPreviousInUse | ChunkHeader::kNotMainArena;
         uint64_t bytes = size & ~kFlags;
-        if (bytes < kMinChunk || bytes % kAlignment || bytes > area_.end - address)
+        if (bytes < kMinChunk || bytes % kChunkAlignment || bytes > area_.end - address)
             return 0;
         if (bytes == area_.end - address)
             return kLeadsToEnd;
@@ -91,7 +90,7 @@ FreedBlocks find_freed_blocks(const ResidentMemory &memory, const AddressRange &
     HeaderChains chains(memory, area);
     ResidentRange resident(memory, area.start, area.end);
     uint64_t start = area.start;
-    for (uint64_t at = area.start + kAlignment; at <= area.end; at += kAlignment) {
+    for (uint64_t at = area.start + kChunkAlignment; at <= area.end; at += kChunkAlignment) {
         if (at < area.end && !chains.is_header(at))
             continue;
         if (at - start >= least_bytes)

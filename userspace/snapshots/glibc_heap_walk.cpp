@@ -11,7 +11,6 @@ namespace memtrace {
 namespace {
 
 constexpr size_t kPieceBytes = 1 << 20;
-constexpr uint64_t kAlignment = 16;  // MALLOC_ALIGNMENT
 
 }  // namespace
 
@@ -86,7 +85,7 @@ std::optional<uint64_t> HeapWalk::chunk_bytes_at(uint64_t address) {
         return std::nullopt;
     uint64_t top = arena_.top.address, bytes = header->bytes();
     uint64_t end = address < top && top < heap_.end ? top : heap_.end;
-    if (bytes < kMinChunk || bytes % kAlignment || bytes > end - address)
+    if (bytes < kMinChunk || bytes % kChunkAlignment || bytes > end - address)
         return std::nullopt;
     return bytes;
 }
@@ -118,7 +117,7 @@ std::optional<Chunk> HeapWalk::resume() {
     uint64_t torn = chunk_.address, at = torn;
     while (places_left_-- > 0) {
         // A page that is not in memory has none.
-        at = copy_of(at, 1).empty() ? (at / page_ + 1) * page_ : at + kAlignment;
+        at = copy_of(at, 1).empty() ? (at / page_ + 1) * page_ : at + kChunkAlignment;
         if (is_end(at))
             break;
         if (!chunks_follow(at))

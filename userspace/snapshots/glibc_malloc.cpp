@@ -137,9 +137,9 @@ GlibcParameters read_parameters(const ResidentMemory &memory, const GlibcPlace &
     return parameters;
 }
 
-class ArenaReader {
+class GlibcArenaReader {
   public:
-    ArenaReader(const ResidentMemory &memory, const GlibcPlace &place, const GlibcParameters &parameters,
+    GlibcArenaReader(const ResidentMemory &memory, const GlibcPlace &place, const GlibcParameters &parameters,
                 const AddressRange &heap, const ChunkVisitor &visit)
         : memory_(memory),
           place_(place),
@@ -320,12 +320,11 @@ class ArenaReader {
 }  // namespace
 
 uint64_t GlibcArena::first_chunk(const AddressRange &heap) const {
-    constexpr uint64_t kAlignment = 16;  // MALLOC_ALIGNMENT
     // A thread's heap begins with struct heap_info, which in the first is followed by the arena itself.
     uint64_t at = heap.start;
     if (!is_main)
         at = address / kHeapMax * kHeapMax == heap.start ? address + state_bytes : heap.start + address % kHeapMax;
-    return (at + kAlignment - 1) / kAlignment * kAlignment;
+    return (at + kChunkAlignment - 1) / kChunkAlignment * kChunkAlignment;
 }
 
 uint64_t GlibcSnapshot::trimmable_bytes() const {
@@ -373,7 +372,7 @@ GlibcSnapshot read_glibc_malloc(const ResidentMemory &memory, const GlibcPlace &
                                 const ChunkVisitor &visit) {
     GlibcSnapshot snapshot;
     snapshot.parameters = read_parameters(memory, place);
-    ArenaReader reader(memory, place, snapshot.parameters, heap, visit);
+    GlibcArenaReader reader(memory, place, snapshot.parameters, heap, visit);
     uint64_t next = reader.read(place.main_arena, snapshot);
     while (next && next != place.main_arena && snapshot.arenas.size() < kMaxArenas)
         next = reader.read(next, snapshot);

@@ -26,6 +26,7 @@ struct Chunk {
     uint64_t address = 0;
     uint64_t bytes = 0;
 };
+constexpr uint64_t kChunkAlignment = 16;    // MALLOC_ALIGNMENT
 constexpr uint64_t kChunkHeaderBytes = 16;  // CHUNK_HDR_SZ: what its user has lies behind
 // M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD as they are at first: 128 KiB, malloc/malloc.c.
 constexpr uint64_t kDefaultThreshold = 128 << 10;

@@ -20,15 +20,15 @@ constexpr uint64_t kInfoSlices = 1;            // the header's
 constexpr uint32_t kHugeBlock = 2u << 30;      // MI_HUGE_BLOCK_SIZE: where 32 bits do not tell, the whole page
 constexpr uint64_t kThreadFreeFlags = 3;       // mi_delayed_t, in the low bits of xthread_free
 
-constexpr int kReads = 4;                          // of a segment that contradicts itself
+constexpr int kMimallocReads = 4;                          // of a segment that contradicts itself
 constexpr uint64_t kMaxBytes = uint64_t{1} << 40;  // of all segments: 2 GiB of /proc/PID/pagemap
 constexpr int kMaxKeys = 64;                       // that the interpreter's data are searched for
-constexpr size_t kMaxHeaps = 1 << 16;
+constexpr size_t kMaxMimallocHeaps = 1 << 16;
 constexpr size_t kMaxDelayed = 1 << 20;
 constexpr size_t kMaxClasses = 4096;  // mimalloc has 73, and multiples of a slice
 
 // Where the fields are that have moved, in bytes: from the compiler, of Include/internal/mimalloc/mimalloc/types.h.
-struct Layout {
+struct MimallocLayout {
     uint32_t commit_mask;  // in struct mi_segment_s; purge_mask lies before
     uint32_t abandoned;    // abandoned_visits, used and cookie follow
     uint32_t slices_at;    // segment_slices; segment_info_slices, kind, slice_entries, thread_id and slices follow
@@ -40,7 +40,7 @@ struct Layout {
     uint32_t thread_free;   // xthread_free; xheap follows
     uint32_t heap_delayed;  // thread_delayed_free, in mi_heap_t
 };
-constexpr Layout kLayouts[] = {
+constexpr MimallocLayout kMimallocLayouts[] = {
     {112, 192, 224, 80, 24, 4, 28, 4, 40, 2840},  // 2.1.2: 3.13, 3.14.0
     {112, 192, 224, 96, 24, 4, 28, 4, 40, 2840},  // and without the GIL
     {120, 200, 248, 96, 32, 2, 40, 8, 56, 8},     // 2.5.2: 3.14.10, 3.15
@@ -67,7 +67,7 @@ struct SegmentHeader {
     MimallocSegment::State state = MimallocSegment::State::kOwned;
 };
 
-std::optional<SegmentHeader> parse_header(const uint8_t *bytes, uint64_t address, const Layout &layout) {
+std::optional<SegmentHeader> parse_header(const uint8_t *bytes, uint64_t address, const MimallocLayout &layout) {
     SegmentHeader header;
     auto memory_kind = field<uint32_t>(bytes, 20);  // memid.memkind; before it lie three flags, after it two
     for (size_t flag : {16, 17, 18, 24, 25})
@@ -152,7 +152,7 @@ class SegmentReader {
         std::array<uint8_t, kHeaderBytes> bytes;
         if (!memory_.read(address, bytes.data(), bytes.size()))
             return std::nullopt;
-        for (const Layout &layout : kLayouts) {
+        for (const MimallocLayout &layout : kMimallocLayouts) {
             if (layout_ && layout_ != &layout)
                 continue;
             auto header = parse_header(bytes.data(), address, layout);
@@ -167,7 +167,7 @@ class SegmentReader {
 
     // The slice that has the header is a page of its own; and in the next row of the table begins the next page. (That
     // row's place tells builds without the GIL from others.)
-    bool is_own_slice(uint64_t address, const Layout &layout) const {
+    bool is_own_slice(uint64_t address, const MimallocLayout &layout) const {
         uint64_t row = address + layout.slices_at + 40;
         auto own = memory_.read_value<std::array<uint32_t, 2>>(row);
         auto next = memory_.read_value<std::array<uint32_t, 2>>(row + kInfoSlices * layout.page_bytes);
@@ -237,7 +237,7 @@ class SegmentReader {
             auto header = parse_header(info_.data(), address, *layout_);
             if (auto pages = header ? parse_pages(address, *header) : std::nullopt)
                 for (const Page &page : *pages)
-                    if (page.block_bytes && page.heap && heaps.size() < kMaxHeaps)
+                    if (page.block_bytes && page.heap && heaps.size() < kMaxMimallocHeaps)
                         heaps.insert(page.heap);
         }
         for (uint64_t heap : heaps) {
@@ -282,7 +282,7 @@ class SegmentReader {
         std::optional<SegmentHeader> header;
         std::optional<std::vector<Page>> pages;
         std::vector<std::optional<uint64_t>> live;
-        for (int attempt = 0; attempt < kReads; attempt++) {
+        for (int attempt = 0; attempt < kMimallocReads; attempt++) {
             if (!copy_info(address))
                 return;  // it went meanwhile
             header = parse_header(info_.data(), address, *layout_);
@@ -337,7 +337,7 @@ class SegmentReader {
     const ResidentMemory &memory_;
     Guesses guesses_;
     const std::vector<DataCopy> data_;
-    const Layout *layout_ = nullptr;  // of this process, with key_, once one segment was found
+    const MimallocLayout *layout_ = nullptr;  // of this process, with key_, once one segment was found
     uint64_t key_ = 0;
     int keys_tried_ = 0;
     std::vector<uint64_t> found_;  // segments, by address; none overlaps another
@@ -349,14 +349,6 @@ class SegmentReader {
     std::vector<uint8_t> blocks_;  // of a page
     MimallocSnapshot snapshot_;
 };
-
-template <typename Rows, typename Value>
-uint64_t add_up(const Rows &rows, Value value) {
-    uint64_t sum = 0;
-    for (const auto &row : rows)
-        sum += value(row);
-    return sum;
-}
 
 }  // namespace
 

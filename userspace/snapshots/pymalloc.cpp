@@ -20,7 +20,7 @@ constexpr uint32_t kMaxPoolBytes = 16384;
 constexpr uint32_t kMinBlockBytes = 8;
 constexpr uint32_t kPoolHeaderBytes = 48;  // sizeof(struct pool_header), rounded up: 2.7 to 3.15
 constexpr uint32_t kStatePointers = 64;    // of usedpools; struct _obmalloc_state goes on with arenas, 3.12 and later
-constexpr int kReads = 4;                  // of a pool that contradicts itself
+constexpr int kPoolReads = 4;                  // of a pool that contradicts itself
 
 // struct pool_header, Objects/obmalloc.c; the same from 2.7 to 3.15.
 struct PoolHeader {
@@ -203,9 +203,9 @@ bool find_live_blocks(std::span<const uint8_t> bytes, uint64_t address, const Py
     return live.size() == header.live_blocks;
 }
 
-class ArenaReader {
+class PymallocReader {
   public:
-    ArenaReader(const ResidentMemory &memory, PymallocSnapshot &snapshot, const PoolVisitor &visit)
+    PymallocReader(const ResidentMemory &memory, PymallocSnapshot &snapshot, const PoolVisitor &visit)
         : memory_(memory), snapshot_(snapshot), visit_(visit), image_(snapshot.place.arena_bytes) {}
 
     void read(const ArenaObject &object) {
@@ -255,7 +255,7 @@ class ArenaReader {
         }
         PoolHeader header{};
         bool whole = false;
-        for (int attempt = 0; attempt < kReads && !whole; attempt++) {
+        for (int attempt = 0; attempt < kPoolReads && !whole; attempt++) {
             if (attempt && !memory_.read(pool, bytes, size))
                 break;
             std::memcpy(&header, bytes, sizeof(header));
@@ -308,14 +308,6 @@ void for_each_arena(const ResidentMemory &memory, const PymallocPlace &place, Vi
             if (object.address && is_arena(object, place.pool_bytes))
                 visit(object);
     }
-}
-
-template <typename Rows, typename Value>
-uint64_t add_up(const Rows &rows, Value value) {
-    uint64_t sum = 0;
-    for (const auto &row : rows)
-        sum += std::invoke(value, row);
-    return sum;
 }
 
 }  // namespace
@@ -398,7 +390,7 @@ PymallocSnapshot read_pymalloc(const ResidentMemory &memory, const PymallocPlace
     snapshot.place = place;
     for (uint32_t i = 0; i < place.classes(); i++)
         snapshot.classes.push_back({block_bytes(i, place.alignment), 0, 0, 0});
-    ArenaReader reader(memory, snapshot, visit);
+    PymallocReader reader(memory, snapshot, visit);
     for_each_arena(memory, place, [&](const ArenaObject &object) { reader.read(object); });
     return snapshot;
 }

@@ -17,12 +17,16 @@ constexpr size_t kStackHeader = offsetof(mt_stack_record, frames);
 constexpr uint64_t kMaxTextBytes = 4096 * 4;  // PATH_MAX characters of the widest kind
 constexpr uint64_t kMaxLinetable = 4 << 20;   // a table of 4 MiB is a function of a million instructions
 
+// What could not be sent is read a little later. Its object may have gone by then, and another one may lie there: what has
+// another length is not it.
+
 // A str of the process, where it is compact or bytes (PyASCIIObject.state: bit 5 compact, bit 6 ascii, bits 2-4 kind).
-std::optional<std::string> read_string(uint64_t address, const mt_python &layout, const RemoteMemory &memory) {
+std::optional<std::string> read_string(const mt_text &text, const mt_python &layout, const RemoteMemory &memory) {
+    uint64_t address = text.address;
     auto length = memory.read_value<uint64_t>(address + layout.string_length);
     bool is_bytes = layout.string_state == MT_NO_FIELD;
     auto state = is_bytes ? std::optional<uint32_t>(0x60) : memory.read_value<uint32_t>(address + layout.string_state);
-    if (!address || !length || !state || !(*state & 0x20))
+    if (!address || !length || !state || !(*state & 0x20) || (text.length && *length != text.length))
         return std::nullopt;
     unsigned kind = is_bytes ? 0 : *state >> 2 & 7, width = is_bytes ? 1 : kind;
     if (*length > kMaxTextBytes || *length * width > kMaxTextBytes)
@@ -34,9 +38,11 @@ std::optional<std::string> read_string(uint64_t address, const mt_python &layout
     return decode_python_text(bytes, kind);
 }
 
-std::optional<std::vector<uint8_t>> read_bytes(uint64_t address, const mt_python &layout, const RemoteMemory &memory) {
+std::optional<std::vector<uint8_t>> read_bytes(const mt_text &text, const mt_python &layout,
+                                               const RemoteMemory &memory) {
+    uint64_t address = text.address;
     auto size = memory.read_value<uint64_t>(address + layout.bytes_size);
-    if (!address || !size || *size > kMaxLinetable)
+    if (!address || !size || *size > kMaxLinetable || (text.length && *size != text.length))
         return std::nullopt;
     std::vector<uint8_t> bytes(*size);
     if (!memory.read(address + layout.bytes_data, bytes.data(), bytes.size()))
@@ -80,17 +86,17 @@ bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout
     code->linetable.assign(table.begin(), table.end());
     bool complete = true;
     if (record.missing & MT_MISSING_FILE) {
-        auto text = read_string(record.file.address, layout, memory);
+        auto text = read_string(record.file, layout, memory);
         complete &= text.has_value();
         code->file = text.value_or("?");
     }
     if (record.missing & MT_MISSING_NAME) {
-        auto text = read_string(record.name.address, layout, memory);
+        auto text = read_string(record.name, layout, memory);
         complete &= text.has_value();
         code->function = text.value_or("?");
     }
     if (record.missing & MT_MISSING_TABLE) {
-        auto read = read_bytes(record.table.address, layout, memory);
+        auto read = read_bytes(record.table, layout, memory);
         complete &= read.has_value();
         if (read)
             code->linetable = std::move(*read);
