@@ -107,6 +107,20 @@ static __always_inline mt_s64 mt_read_atomic_counter(mt_u64 mm, mt_u32 member)
                                 member * sizeof(mt_s64));
 }
 
+/* What this member's share is on a CPU; `remember` also makes it the last value seen. Pages.
+ * Functions of their own, this and mt_filled_on(), so that the verifier looks at them once, and not for each CPU and each way
+ * that the CPUs before took: else it gives up from 4 CPUs on. */
+__noinline mt_s64 mt_share_on(mt_u32 account_id, mt_u32 member, mt_u64 base, mt_u32 cpu, int remember)
+{
+    mt_u64 at = mt_member_index(member);
+    mt_s32 share = mt_read_share(base, mt_cpu_offset(cpu));
+    mt_u32 row = mt_slot(account_id) * mt_cpus + cpu;
+    struct mt_cpu_share *seen = remember ? bpf_map_lookup_elem(&cpu_shares, &row) : 0;
+    if (seen)
+        seen->seen[at] = share;
+    return share;
+}
+
 /* What the kernel counts for this member now, all CPUs together; `remember` also makes it the last value seen.
  * Read again when a fold happened meanwhile. Returns pages. */
 static __noinline mt_s64 mt_read_counter(struct mt_account *account, mt_u64 mm, mt_u32 member, int remember)
@@ -125,14 +139,8 @@ static __noinline mt_s64 mt_read_counter(struct mt_account *account, mt_u64 mm, 
     for (int attempt = 0; attempt < 3; attempt++) {
         mt_s64 folded = mt_read_folded(mm, member);
         sum = folded;
-        for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++) {
-            mt_s32 share = mt_read_share(base, mt_cpu_offset(cpu));
-            sum += share;
-            mt_u32 row = mt_slot(account->id) * mt_cpus + cpu;
-            struct mt_cpu_share *seen = remember ? bpf_map_lookup_elem(&cpu_shares, &row) : 0;
-            if (seen)
-                seen->seen[at] = share;
-        }
+        for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++)
+            sum += mt_share_on(account->id, member, base, cpu, remember);
         if (remember) {
             account->folded[at] = mt_classic ? sum : folded;
             account->per_cpu_base[at] = base;
@@ -158,18 +166,27 @@ static __always_inline mt_s64 mt_untaken_fold(const struct mt_account *account, 
     return folded - *(volatile const mt_s64 *)&account->folded[at];
 }
 
-/* What faults on other CPUs have folded that they have yet to take: those that filled up a share. */
-static __always_inline mt_s64 mt_filled_elsewhere(const struct mt_account *account, mt_u64 at)
+/* What a fault on another CPU has folded that it has yet to take, having filled up the share there; mostly 0. */
+__noinline mt_s64 mt_filled_on(mt_u32 account_id, mt_u32 member, mt_u32 cpu)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    mt_u64 at = mt_member_index(member);
+    mt_u32 row = mt_slot(account_id) * mt_cpus + cpu;
+    struct mt_cpu_share *seen = bpf_map_lookup_elem(&cpu_shares, &row);
+    if (!account || !seen)
+        return 0;
+    mt_s64 filled = mt_one_page_more(*(volatile mt_s32 *)&seen->seen[at]);
+    return filled && mt_read_share(account->per_cpu_base[at], mt_cpu_offset(cpu)) == 0 ? filled : 0;
+}
+
+/* The same of all other CPUs. */
+static __always_inline mt_s64 mt_filled_elsewhere(mt_u32 account_id, mt_u32 member)
 {
     mt_u32 here = bpf_get_smp_processor_id();
     mt_s64 pages = 0;
-    for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++) {
-        mt_u32 row = mt_slot(account->id) * mt_cpus + cpu;
-        struct mt_cpu_share *seen = cpu == here ? 0 : bpf_map_lookup_elem(&cpu_shares, &row);
-        mt_s64 filled = seen ? mt_one_page_more(*(volatile mt_s32 *)&seen->seen[at]) : 0;
-        if (filled && mt_read_share(account->per_cpu_base[at], mt_cpu_offset(cpu)) == 0)
-            pages += filled;
-    }
+    for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++)
+        if (cpu != here)
+            pages += mt_filled_on(account_id, member, cpu);
     return pages;
 }
 
@@ -180,11 +197,11 @@ __noinline mt_s64 mt_own_fold(mt_u32 account_id, mt_u32 member, mt_s64 before)
     mt_u64 at = mt_member_index(member);
     if (!account)
         return 0;
-    mt_s64 fold = 0, filled = mt_filled_elsewhere(account, at);
+    mt_s64 fold = 0, filled = mt_filled_elsewhere(account_id, member);
     for (int attempt = 0; attempt < 4; attempt++) {
         fold = mt_untaken_fold(account, at) - filled;
         mt_s64 filled_before = filled;
-        filled = mt_filled_elsewhere(account, at);
+        filled = mt_filled_elsewhere(account_id, member);
         if (filled == filled_before)
             break;
     }

@@ -8,7 +8,7 @@ import unittest
 import jsonschema
 
 from harness import CAPABILITIES, IN_A_PID_NAMESPACE, MEMTRACE, NOBODY, PYTHON, REFUSING_BPF, ROOT, WITHOUT_BPF, \
-    WITHOUT_BTF, RootTest, claim_version, load
+    WITHOUT_BTF, RootTest, claim_version, load, with_possible_cpus
 
 SCHEMA = os.path.join(ROOT, "docs", "doctor.schema.json")
 READY, NOT_READY, USAGE, OURS = 0, 1, 2, 125
@@ -77,6 +77,12 @@ class DoctorTest(RootTest):
             self.memtrace("doctor")
             best = min(best, time.monotonic() - begun)
         self.assertLess(best, 2.5)
+
+    def test_a_machine_of_many_cpus(self):
+        """The verifier must not follow each CPU's share in every way that those before it may have gone."""
+        for count in (4, 64, 512):
+            found = self.doctor(prefix=with_possible_cpus(count, self.path("possible")))
+            self.assertLessEqual({"tracing", *OPTIONS}, {check["name"] for check in found["kernel"] if check["ok"]})
 
     def test_a_kernel_that_refuses_the_programs(self):
         """It loads programs, and not these: their constants cannot be frozen (BPF_MAP_FREEZE is 22)."""

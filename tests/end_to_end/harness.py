@@ -54,6 +54,14 @@ WITHOUT_BPF = REFUSING_BPF.format(first=0, last=1000, error=38)
 # point in a chroot too, where / is not.)
 WITHOUT_BTF = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
                'mount --make-rprivate /sys && mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
+# Runs the rest of its arguments where the kernel says that so many CPUs are possible; privately too.
+def with_possible_cpus(count, file):
+    with open(file, "w") as possible:
+        possible.write(f"0-{count - 1}\n")
+    return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", "mount --make-rprivate /sys && "
+            f'mount --bind {file} /sys/devices/system/cpu/possible && exec "$@"', "sh"]
+
+
 # Runs the rest of its arguments in a PID namespace, as in a container. (unshare's --mount-proc wants / to be a mount point,
 # which a chroot's is not.)
 IN_A_PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount", "--propagation", "unchanged", "sh", "-c",

@@ -189,7 +189,8 @@ class SplitCountersTest(KernelTest):
         try:
             self.close_to(process["rss"]["end_bytes"], after, "the end's balance")
             self.close_to(process["rss"]["grown_bytes"] - process["rss"]["returned_bytes"], after - before, "growth")
-            self.close_to(grown, 16 * 40 * 4096, "touch")
+            # Each thread may touch a page of its stack there too.
+            self.assertLessEqual(abs(grown - 16 * 40 * 4096), 16 * 4096 + (64 << 10), grown)
         except AssertionError:
             if not self.says_what_is_not_right("-p", str(target.pid), "-d", "1"):
                 raise
