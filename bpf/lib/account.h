@@ -89,7 +89,9 @@ __noinline int mt_close_account(mt_u32 id, mt_u32 closed_by, mt_u32 pending_memb
 #pragma clang loop unroll(full)
     for (mt_u32 member = 0; member < MT_MEMBERS; member++) {
         mt_s64 pages = mt_read_counter(account, mm, member, 0);
-        account->end[member] = pages + account->own[member] - (member == pending_member ? pending : 0);
+        /* Who exits or execs has added its own to the counter. */
+        mt_s64 own = closed_by == MT_CLOSED_BY_DETACH ? account->own[member] : 0;
+        account->end[member] = pages + own - (member == pending_member ? pending : 0);
     }
     account->closed_ns = bpf_ktime_get_ns();
     account->closed_by = closed_by;

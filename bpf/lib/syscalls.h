@@ -69,7 +69,8 @@ static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1
         thread->place_stack = stack;
         thread->place_call = call;
     }
-    __sync_fetch_and_add(&account->calling, 1);
+    if (!thread->call) /* else the call before was passed over when it left */
+        __sync_fetch_and_add(&account->calling, 1);
     thread->call = call; /* last: from here on resident-set changes belong to this call */
     return 0;
 }

@@ -47,6 +47,14 @@ TEST_F(FreedBlocksTest, OneBlockIsAllOfIt) {
     EXPECT_EQ(found.largest_bytes, 3u << 20);
 }
 
+TEST_F(FreedBlocksTest, NoAreaLiesBetweenChunks) {
+    make(1 << 20);
+    area_.end += 8;  // as the process claims
+    EXPECT_EQ(find().blocks, 0u);
+    area_ = {area_.start + 8, area_.end};
+    EXPECT_EQ(find().blocks, 0u);
+}
+
 TEST_F(FreedBlocksTest, SmallBlocksSideBySideAreNone) {
     make(4 << 20);
     for (uint64_t at = 0; at < 4 << 20; at += 32768)

@@ -172,7 +172,13 @@ Check check_tracefs() {
             return yes(name, kTracefs);
         if (!has_capability(kPerfmon))
             return unknown(name, "only with cap_perfmon can it be tried", kGetRights);
-        return no(name, fmt::format("the kernel attaches nothing to tracepoints ({})", strerror(errno)),
+        int error = errno;
+        // Debian's and Ubuntu's kernels know a level of their own, and start with it.
+        if (std::atoi(read_whole_file("/proc/sys/kernel/perf_event_paranoid").value_or("").c_str()) > 2 &&
+            !has_capability(kSysAdmin))
+            return no(name, "kernel.perf_event_paranoid is above 2: this kernel keeps tracepoints for cap_sys_admin then",
+                      "sysctl kernel.perf_event_paranoid=2, or run memtrace as root");
+        return no(name, fmt::format("the kernel attaches nothing to tracepoints ({})", strerror(error)),
                   "a container's seccomp profile forbids perf_event_open; run memtrace on the host");
     }
     if (errno == EACCES)
@@ -211,7 +217,7 @@ Check check_ring_buffers(bool loads) {
 Check check_task_storage(bool loads) {
     int probed = loads ? libbpf_probe_bpf_map_type(BPF_MAP_TYPE_TASK_STORAGE, nullptr) : -EPERM;
     return not_required(check_feature("task storage", probed, "BPF_MAP_TYPE_TASK_STORAGE", "this kernel has none",
-                                      "the line engine needs Linux 5.11 or later"));
+                                      "the line engine needs Linux 5.13 or later"));
 }
 
 Check check_cookies(bool loads) {

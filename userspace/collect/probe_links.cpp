@@ -2,16 +2,20 @@
 #include "collect/probe_links.h"
 
 #include <bpf/libbpf.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "collect/uprobes.h"
@@ -64,10 +68,23 @@ const bpf_program *program_of(const memtrace_bpf &programs, Probed what, bool em
     return nullptr;
 }
 
-FileDescriptor attach_to_file(const bpf_program *program, int pid, const std::string &path,
-                              const std::vector<UprobePlace> &places) {
-    FileDescriptor file(open(path.c_str(), O_PATH | O_CLOEXEC));
-    return file ? attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, places) : FileDescriptor();
+FileDescriptor attach_to_file(const bpf_program *program, int pid, int file, const std::vector<UprobePlace> &places) {
+    return file >= 0 ? attach_uprobe_multi(bpf_program__fd(program), file, pid, places) : FileDescriptor();
+}
+
+// The path may open another file by now than the one whose notes were read, after an exec for one: a breakpoint would break
+// that program.
+bool are_probe_places(int file, const std::vector<UprobePlace> &places) {
+#ifdef __aarch64__
+    constexpr int kMachine = EM_AARCH64;
+#else
+    constexpr int kMachine = EM_X86_64;
+#endif
+    return std::all_of(places.begin(), places.end(), [file](const UprobePlace &place) {
+        std::array<uint8_t, 5> code{};
+        return pread(file, code.data(), code.size(), static_cast<off_t>(place.offset)) == ssize_t{code.size()} &&
+               is_no_op(code, kMachine);
+    });
 }
 
 // How many files may be open for probes. Of ours only, for a command that is run has been forked already.
@@ -168,7 +185,10 @@ std::string ProbeLinks::attach_multi(const bpf_program *program, int pid, const 
         uprobes.push_back({place.location->offset, place.location->semaphore_offset, *spec});
         attached.specs.push_back(std::move(spec));
     }
-    attached.multi = attach_to_file(program, pid, path, uprobes);
+    FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (file && !are_probe_places(file.get(), uprobes))
+        return "the process has become another program meanwhile";
+    attached.multi = attach_to_file(program, pid, file.get(), uprobes);
     return attached.multi ? "" : describe_error(name_of(places.front().probe), errno);
 }
 
@@ -198,7 +218,8 @@ std::string ProbeLinks::attach_function(const bpf_program *program, int pid, con
     const std::string kPlace = "the function that CPython calls then";
     function_ = {};
     if (has_multi_) {
-        function_.multi = attach_to_file(program, pid, path, {{.offset = offset}});
+        FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        function_.multi = attach_to_file(program, pid, file.get(), {{.offset = offset}});
         return function_.multi ? "" : describe_error(kPlace, errno);
     }
     bpf_link *link = bpf_program__attach_uprobe(program, false, pid, path.c_str(), offset);
@@ -228,7 +249,14 @@ void ProbeLinks::keep(const std::set<int> &pids) {
     for (const Attached &attached : leaving_)
         open_files_ -= attached.open_files;
     leaving_ = std::exchange(detaching_, {});
-    detached_ = leaving_.empty() ? std::future<void>() : std::async(std::launch::async, [this] { close_leaving(); });
+    detached_ = {};
+    if (leaving_.empty())
+        return;
+    try {
+        detached_ = std::async(std::launch::async, [this] { close_leaving(); });
+    } catch (const std::system_error &) {
+        // No thread is to be had: what leaves is closed here, the next time.
+    }
 }
 
 // The specs stay: they are the main thread's to drop, when no program can ask for them any more.

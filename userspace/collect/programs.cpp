@@ -176,7 +176,7 @@ Programs load_programs(const TracerSettings &settings) {
                           error == EPERM && kernel_is_before(5, 11)
                               ? "before Linux 5.11 BPF maps are locked memory: raise its limit (ulimit -l unlimited), "
                                 "or add cap_sys_resource"
-                              : "--verbose shows all that it says");
+                              : "memtrace run --verbose -- true shows all that it says");
     return programs;
 }
 

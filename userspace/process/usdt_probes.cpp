@@ -51,12 +51,9 @@ bool is_probe_name(std::string_view name) {
     });
 }
 
-// The compiler leaves a no-op where a probe is to be: anywhere else a breakpoint would break the program.
 bool is_probe_place(const ElfImage &image, uint64_t address) {
-    if (image.machine == EM_AARCH64)
-        return image.read_value<uint32_t>(address) == 0xd503201f;
-    constexpr std::array<uint8_t, 5> kLongNop = {0x0f, 0x1f, 0x44, 0x00, 0x00};
-    return image.read_value<uint8_t>(address) == 0x90 || image.read_value<std::array<uint8_t, 5>>(address) == kLongNop;
+    auto code = image.read_value<std::array<uint8_t, 5>>(address);
+    return code && is_no_op(*code, image.machine);
 }
 
 // One line of read_notes(); false when it is not what it should be.
@@ -117,6 +114,14 @@ void judge(UsdtProbe &probe, const PythonVersion &version) {
 }
 
 }  // namespace
+
+bool is_no_op(const std::array<uint8_t, 5> &code, int machine) {
+    constexpr std::array<uint8_t, 4> kArm64 = {0x1f, 0x20, 0x03, 0xd5};
+    constexpr std::array<uint8_t, 5> kLong = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+    if (machine == EM_AARCH64)
+        return std::equal(kArm64.begin(), kArm64.end(), code.begin());
+    return code[0] == 0x90 || code == kLong;
+}
 
 std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version) {
     FileDescriptor file(open(elf_path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));

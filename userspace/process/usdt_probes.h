@@ -3,6 +3,7 @@
 // CPython. A build without dtrace has none; nothing but the line engine needs any.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -33,6 +34,10 @@ struct UsdtProbe {
 // The python: probes of an executable or libpython, sorted by name. Null when the file cannot be read, or is made so
 // that reading it fails: it is the target's, and may be hostile.
 std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version);
+
+// Whether the compiler has left room for a probe there: anywhere else a breakpoint would break the program. `machine` is
+// the ELF header's.
+bool is_no_op(const std::array<uint8_t, 5> &code, int machine);
 
 // Why the one of this name cannot be used, in one sentence; empty when it can. `probes` as read_usdt_probes gives them.
 std::string probe_refusal(const std::optional<std::vector<UsdtProbe>> &probes, std::string_view name);

@@ -86,7 +86,7 @@ void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
             out += fmt::format("{:>8}{:>13}{:>14}{:>14}   {}\n", row.arenas, row.live_blocks, mib(row.live_bytes),
                                mib(row.resident_bytes), row.title);
     if (pymalloc.torn_pools)
-        out += fmt::format("{} changed each time it was read, and counts as free.\n", counted(pymalloc.torn_pools, "pool"));
+        out += fmt::format("Changed each time it was read, and taken for free: {}.\n", counted(pymalloc.torn_pools, "pool"));
     if (pymalloc.absent_pools)
         out += fmt::format("Swapped out, and left there: {}.\n", counted(pymalloc.absent_pools, "pool"));
 }

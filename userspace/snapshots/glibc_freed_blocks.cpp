@@ -86,6 +86,8 @@ FreedBlocks find_freed_blocks(const ResidentMemory &memory, const AddressRange &
         left_bytes = 0;
         return found;
     }
+    if (area.start % kChunkAlignment || bytes % kChunkAlignment)
+        return found;  // the process says so, and no chunk lies so
     left_bytes -= bytes;
     HeaderChains chains(memory, area);
     ResidentRange resident(memory, area.start, area.end);

@@ -180,8 +180,8 @@ class GlibcArenaReader {
         // Before its first chunk, top is the bins' own start.
         if (address != arena.address + layout_.bins - 16) {
             auto header = memory_.read_value<ChunkHeader>(address);
-            complete = header.has_value();
-            arena.top.bytes = header ? header->bytes() : 0;
+            complete = header && address % kChunkAlignment == 0 && header->bytes() % kChunkAlignment == 0;
+            arena.top.bytes = complete ? header->bytes() : 0;
         }
         arena.free_end.chunk = arena.top;
         if (arena.is_main)
