@@ -308,7 +308,8 @@ class ExplainTest(RootTest):
         print(f"{snapshots} snapshots of a busy process: both allocators found in {found}, without a contradiction in "
               f"{whole}; of the C heap at most {max(torn_bytes)} bytes could not be followed", file=sys.stderr)
         self.assertGreaterEqual(found, snapshots * 0.95)
-        self.assertGreaterEqual(whole, 0 if sanitized else snapshots * 0.25)
+        if not sanitized:  # a pool is not read in time then
+            self.assertGreaterEqual(whole, snapshots * 0.25)
 
     def test_without_privileges(self):
         """A process of one's own needs none."""

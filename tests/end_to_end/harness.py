@@ -54,14 +54,6 @@ WITHOUT_BPF = REFUSING_BPF.format(first=0, last=1000, error=38)
 # point in a chroot too, where / is not.)
 WITHOUT_BTF = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
                'mount --make-rprivate /sys && mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh"]
-# Runs the rest of its arguments where the kernel says that so many CPUs are possible; privately too.
-def with_possible_cpus(count, file):
-    with open(file, "w") as possible:
-        possible.write(f"0-{count - 1}\n")
-    return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", "mount --make-rprivate /sys && "
-            f'mount --bind {file} /sys/devices/system/cpu/possible && exec "$@"', "sh"]
-
-
 # Runs the rest of its arguments in a PID namespace, as in a container. (unshare's --mount-proc wants / to be a mount point,
 # which a chroot's is not.)
 IN_A_PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount", "--propagation", "unchanged", "sh", "-c",
@@ -76,6 +68,14 @@ def nobody_with(capabilities):
     """Runs the rest of its arguments as nobody with exactly these."""
     names = ",".join(["-all", *("+" + name.removeprefix("cap_") for name in capabilities)])
     return [*NOBODY, f"--inh-caps={names}", f"--ambient-caps={names}", f"--bounding-set={names}", "--no-new-privs"]
+
+
+def with_possible_cpus(count, file):
+    """Runs the rest of its arguments where the kernel says that so many CPUs are possible. Privately, as WITHOUT_BTF."""
+    with open(file, "w") as possible:
+        possible.write(f"0-{count - 1}\n")
+    return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", "mount --make-rprivate /sys && "
+            f'mount --bind {file} /sys/devices/system/cpu/possible && exec "$@"', "sh"]
 
 
 class Interpreter:

@@ -176,7 +176,8 @@ Check check_tracefs() {
         // Debian's and Ubuntu's kernels know a level of their own, and start with it.
         if (std::atoi(read_whole_file("/proc/sys/kernel/perf_event_paranoid").value_or("").c_str()) > 2 &&
             !has_capability(kSysAdmin))
-            return no(name, "kernel.perf_event_paranoid is above 2: this kernel keeps tracepoints for cap_sys_admin then",
+            return no(name,
+                      "kernel.perf_event_paranoid is above 2: this kernel keeps tracepoints for cap_sys_admin then",
                       "sysctl kernel.perf_event_paranoid=2, or run memtrace as root");
         return no(name, fmt::format("the kernel attaches nothing to tracepoints ({})", strerror(error)),
                   "a container's seccomp profile forbids perf_event_open; run memtrace on the host");

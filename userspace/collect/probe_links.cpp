@@ -68,12 +68,8 @@ const bpf_program *program_of(const memtrace_bpf &programs, Probed what, bool em
     return nullptr;
 }
 
-FileDescriptor attach_to_file(const bpf_program *program, int pid, int file, const std::vector<UprobePlace> &places) {
-    return file >= 0 ? attach_uprobe_multi(bpf_program__fd(program), file, pid, places) : FileDescriptor();
-}
-
-// The path may open another file by now than the one whose notes were read, after an exec for one: a breakpoint would break
-// that program.
+// The path may open another file by now than the one whose notes were read, after an exec for one: a breakpoint would
+// break that program.
 bool are_probe_places(int file, const std::vector<UprobePlace> &places) {
 #ifdef __aarch64__
     constexpr int kMachine = EM_AARCH64;
@@ -188,7 +184,8 @@ std::string ProbeLinks::attach_multi(const bpf_program *program, int pid, const 
     FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (file && !are_probe_places(file.get(), uprobes))
         return "the process has become another program meanwhile";
-    attached.multi = attach_to_file(program, pid, file.get(), uprobes);
+    if (file)
+        attached.multi = attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, uprobes);
     return attached.multi ? "" : describe_error(name_of(places.front().probe), errno);
 }
 
@@ -213,13 +210,12 @@ std::string ProbeLinks::attach_by_perf(const bpf_program *program, int pid, cons
     return "";
 }
 
-std::string ProbeLinks::attach_function(const bpf_program *program, int pid, const std::string &path,
-                                        uint64_t offset) {
+std::string ProbeLinks::attach_function(const bpf_program *program, int pid, const std::string &path, uint64_t offset) {
     const std::string kPlace = "the function that CPython calls then";
     function_ = {};
     if (has_multi_) {
-        FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        function_.multi = attach_to_file(program, pid, file.get(), {{.offset = offset}});
+        if (FileDescriptor file(open(path.c_str(), O_PATH | O_CLOEXEC)); file)
+            function_.multi = attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, {{.offset = offset}});
         return function_.multi ? "" : describe_error(kPlace, errno);
     }
     bpf_link *link = bpf_program__attach_uprobe(program, false, pid, path.c_str(), offset);

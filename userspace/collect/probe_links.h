@@ -37,8 +37,9 @@ class ProbeLinks {
     // opens. In place of the one before. Returns as attach() does.
     std::string attach_function(const bpf_program *program, int pid, const std::string &path, uint64_t offset);
     bool has(Probed what, int pid, const mt_file_id &module) const;
-    // Detaches from all processes but these, without waiting for it: the kernel lets each link go when no CPU can be in
-    // the program any more, 50 to 190 ms later. The destructor waits.
+    // Detaches from all processes but these. The kernel lets a link go when no CPU can be in the program any more, 50
+    // to 190 ms later: other threads wait for that, and the destructor for them. (libbpf's links of perf events are let
+    // go here all the same, for libbpf must not attach to something meanwhile.)
     void keep(const std::set<int> &pids);
 
   private:

@@ -56,7 +56,11 @@ bool has_atomics() {
     const bpf_insn program[] = {
         {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .src_reg = 0, .off = 0, .imm = 0},
         {.code = BPF_STX | BPF_MEM | BPF_DW, .dst_reg = BPF_REG_10, .src_reg = BPF_REG_0, .off = -8, .imm = 0},
-        {.code = BPF_STX | BPF_ATOMIC | BPF_DW, .dst_reg = BPF_REG_10, .src_reg = BPF_REG_0, .off = -8, .imm = BPF_XCHG},
+        {.code = BPF_STX | BPF_ATOMIC | BPF_DW,
+         .dst_reg = BPF_REG_10,
+         .src_reg = BPF_REG_0,
+         .off = -8,
+         .imm = BPF_XCHG},
         {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
     };
     FileDescriptor loaded(
@@ -156,10 +160,11 @@ Programs load_programs(const TracerSettings &settings) {
                           "the program may be damaged: build it again");
     if (settings.engine == Engine::kLine &&
         libbpf_probe_bpf_helper(BPF_PROG_TYPE_KPROBE, BPF_FUNC_task_storage_get, nullptr) == 0)
-        throw LoadRefusal(fmt::format("the line engine needs Linux 5.13 or later, where probes can remember something of a "
-                                      "thread, and this is {}",
-                                      kernel_release()),
-                          "the stack engine, without --engine line, gives the same bytes");
+        throw LoadRefusal(
+            fmt::format("the line engine needs Linux 5.13 or later, where probes can remember something of a "
+                        "thread, and this is {}",
+                        kernel_release()),
+            "the stack engine, without --engine line, gives the same bytes");
     auto cpus = static_cast<uint32_t>(libbpf_num_possible_cpus());
     programs->rodata->mt_follow_children = settings.follow_children;
     fit_to_machine(*programs, cpus);

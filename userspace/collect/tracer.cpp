@@ -128,7 +128,8 @@ void Tracer::attach_page_faults() {
         auto event = static_cast<int>(syscall(SYS_perf_event_open, &attributes, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC));
         if (event < 0 && errno == ENODEV)
             continue;  // not online
-        bpf_link *link = event < 0 ? nullptr : bpf_program__attach_perf_event(programs_->progs.on_page_fault_event, event);
+        bpf_link *link =
+            event < 0 ? nullptr : bpf_program__attach_perf_event(programs_->progs.on_page_fault_event, event);
         if (!link)
             fail("cannot attach to page faults, which this kernel ({}) tells of by a perf event: {}", kernel_release(),
                  strerror(errno));
@@ -219,9 +220,9 @@ void Tracer::stop() {
     run_command(MT_COMMAND_CLOSE);
 }
 
-// The balance of an account and what its threads keep are not read at one moment, for nothing stops the process. So it is
-// closed when they changed nothing between; one that is never so quiet is closed all the same, and what came between is
-// unexplained.
+// The balance of an account and what its threads keep are not read at one moment, for nothing stops the process. So it
+// is closed when they changed nothing between; one that is never so quiet is closed all the same, and what came between
+// is unexplained.
 void Tracer::close_what_threads_keep() {
     for (int attempt = 0; attempt < kClosingAttempts; attempt++) {
         bool any_open = false;

@@ -35,8 +35,8 @@ struct UsdtProbe {
 // that reading it fails: it is the target's, and may be hostile.
 std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version);
 
-// Whether the compiler has left room for a probe there: anywhere else a breakpoint would break the program. `machine` is
-// the ELF header's.
+// Whether the compiler has left room for a probe there: anywhere else a breakpoint would break the program. `machine`
+// is the ELF header's.
 bool is_no_op(const std::array<uint8_t, 5> &code, int machine);
 
 // Why the one of this name cannot be used, in one sentence; empty when it can. `probes` as read_usdt_probes gives them.

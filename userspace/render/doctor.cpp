@@ -82,7 +82,7 @@ json render_checks(const std::vector<Check> &checks) {
     json rows = json::array();
     for (const Check &check : checks)
         rows.push_back({{"name", check.name},
-                        {"ok", check.ok ? json(*check.ok) : json(nullptr)},
+                        {"ok", or_null(check.ok)},
                         {"required", check.required},
                         {"found", check.found},
                         {"remedy", text_or_null(check.remedy)}});

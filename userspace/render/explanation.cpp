@@ -7,6 +7,7 @@
 
 #include "base/counted.h"
 #include "render/explanation.h"
+#include "render/or_null.h"
 #include "render/render.h"
 
 namespace memtrace {
@@ -86,7 +87,8 @@ void render_pymalloc(std::string &out, const PymallocSnapshot &pymalloc) {
             out += fmt::format("{:>8}{:>13}{:>14}{:>14}   {}\n", row.arenas, row.live_blocks, mib(row.live_bytes),
                                mib(row.resident_bytes), row.title);
     if (pymalloc.torn_pools)
-        out += fmt::format("Changed each time it was read, and taken for free: {}.\n", counted(pymalloc.torn_pools, "pool"));
+        out += fmt::format("Changed each time it was read, and taken for free: {}.\n",
+                           counted(pymalloc.torn_pools, "pool"));
     if (pymalloc.absent_pools)
         out += fmt::format("Swapped out, and left there: {}.\n", counted(pymalloc.absent_pools, "pool"));
 }
@@ -127,9 +129,8 @@ void render_mimalloc(std::string &out, const MimallocSnapshot &mimalloc) {
     out += fmt::format("{} are free in pages that have a block of some size in use, {} in no page.\n",
                        mib(mimalloc.free_block_bytes()), mib(mimalloc.free_span_bytes()));
     if (mimalloc.torn_segments + mimalloc.torn_pages)
-        out += fmt::format(
-            "{} and {} changed each time they were read: what is in use there is not counted.\n",
-            counted(mimalloc.torn_segments, "segment"), counted(mimalloc.torn_pages, "page"));
+        out += fmt::format("{} and {} changed each time they were read: what is in use there is not counted.\n",
+                           counted(mimalloc.torn_segments, "segment"), counted(mimalloc.torn_pages, "page"));
 }
 
 void render_glibc(std::string &out, const GlibcSnapshot &glibc) {
@@ -205,7 +206,7 @@ json render_mimalloc(const MimallocSnapshot &mimalloc) {
 }
 
 json render_c_allocator(const CAllocator &allocator) {
-    return {{"name", allocator.name ? json(*allocator.name) : json()}, {"module", allocator.module}};
+    return {{"name", or_null(allocator.name)}, {"module", allocator.module}};
 }
 
 json render_pymalloc(const PymallocSnapshot &pymalloc) {
@@ -308,8 +309,8 @@ json render_findings(const std::vector<Finding> &findings) {
         json remedies = json::array();
         for (const Remedy &remedy : finding.remedies)
             remedies.push_back({{"action", remedy.action},
-                                {"predicted_bytes", remedy.predicted_bytes ? json(*remedy.predicted_bytes) : json()},
-                                {"at_most_bytes", remedy.at_most_bytes ? json(*remedy.at_most_bytes) : json()}});
+                                {"predicted_bytes", or_null(remedy.predicted_bytes)},
+                                {"at_most_bytes", or_null(remedy.at_most_bytes)}});
         rows.push_back({{"cause", finding.cause},
                         {"bytes", finding.bytes},
                         {"summary", finding.summary},
@@ -369,11 +370,11 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"python",
          {{"version", explanation.python.version_string()}, {"free_threaded", explanation.python.free_threaded}}},
         {"duration_ns", explanation.duration_ns},
-        {"frozen_ns", explanation.frozen_ns ? json(*explanation.frozen_ns) : json()},
+        {"frozen_ns", or_null(explanation.frozen_ns)},
         {"rss_bytes", explanation.rss_bytes},
         {"pss_bytes", explanation.pss_bytes},
         {"swap_bytes", explanation.swap_bytes},
-        {"peak_rss_bytes", explanation.peak_rss_bytes ? json(*explanation.peak_rss_bytes) : json()},
+        {"peak_rss_bytes", or_null(explanation.peak_rss_bytes)},
         {"layers", render_layers(explanation.layers)},
         {"findings", render_findings(explanation.findings)},
         {"incomplete", explanation.incomplete},

@@ -51,8 +51,10 @@ constexpr FailureWords kFailures[] = {
     {"owners_full", "record of touched pages", "records of touched pages",
      "not received, because the ring buffer was full: these pages are in [address unknown], or are an earlier owner's"},
     {"page_faults_passed_over", "page fault", "page faults",
-     "passed over, because a program of memtrace's was at another on that CPU: with --owners these pages are in [address "
-     "unknown] or, where they were copied, not counted as copies; before Linux 6.2 what they changed is charged to where the "
+     "passed over, because a program of memtrace's was at another on that CPU: with --owners these pages are in "
+     "[address "
+     "unknown] or, where they were copied, not counted as copies; before Linux 6.2 what they changed is charged to "
+     "where the "
      "thread was before"},
     {"preempted", "event", "events",
      "met by a program that had preempted another of memtrace's: what changed is in [line unknown]"},

@@ -39,7 +39,7 @@ json render_lines(const ReportProcess &process) {
                              {"grown_bytes", sum.grown},
                              {"returned_bytes", sum.returned},
                              {"peak_bytes", line.sum ? json(sum.peak) : json()},
-                             {"occurrences", line.occurrences ? json(*line.occurrences) : json()}});
+                             {"occurrences", or_null(line.occurrences)}});
         }
     }
     return lines;

@@ -61,9 +61,7 @@ class HeaderChains {
         if (bytes == area_.end - address)
             return kLeadsToEnd;
         uint8_t behind = lengths_[place_of(address + bytes)];
-        return behind == kLeadsToEnd ? behind
-               : behind              ? static_cast<uint8_t>(std::min<int>(behind + 1, kInARow))
-                                     : 0;
+        return behind == kLeadsToEnd ? behind : behind ? static_cast<uint8_t>(std::min<int>(behind + 1, kInARow)) : 0;
     }
 
     AddressRange area_;

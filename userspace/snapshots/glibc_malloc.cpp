@@ -140,7 +140,7 @@ GlibcParameters read_parameters(const ResidentMemory &memory, const GlibcPlace &
 class GlibcArenaReader {
   public:
     GlibcArenaReader(const ResidentMemory &memory, const GlibcPlace &place, const GlibcParameters &parameters,
-                const AddressRange &heap, const ChunkVisitor &visit)
+                     const AddressRange &heap, const ChunkVisitor &visit)
         : memory_(memory),
           place_(place),
           layout_(kLayouts[place.layout]),
@@ -312,7 +312,7 @@ class GlibcArenaReader {
     const GlibcParameters &parameters_;
     AddressRange heap_;
     const ChunkVisitor &visit_;
-    std::vector<uint64_t> fast_;  // of the arena that is read, sorted
+    std::vector<uint64_t> fast_;        // of the arena that is read, sorted
     uint64_t freed_left_ = 1ull << 30;  // bytes of free memory that are read
     const uint64_t page_ = static_cast<uint64_t>(getpagesize());
 };

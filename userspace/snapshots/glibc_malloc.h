@@ -67,8 +67,8 @@ struct GlibcArena {
     uint64_t state_bytes = 0;   // sizeof(struct malloc_state)
     uint64_t system_bytes = 0;  // had from the kernel
     Chunk top;
-    ChunkSum bins;  // free chunks, but for these:
-    ChunkSum fast;  // freed, and kept as they are for the next of their size (up to 2.42)
+    ChunkSum bins;            // free chunks, but for these:
+    ChunkSum fast;            // freed, and kept as they are for the next of their size (up to 2.42)
     uint64_t torn_bytes = 0;  // could not be followed, and is taken to be in use
     GlibcResident resident;
     std::vector<FreeArea> areas;      // by address, from a page on, without what touches top

@@ -20,7 +20,7 @@ constexpr uint64_t kInfoSlices = 1;            // the header's
 constexpr uint32_t kHugeBlock = 2u << 30;      // MI_HUGE_BLOCK_SIZE: where 32 bits do not tell, the whole page
 constexpr uint64_t kThreadFreeFlags = 3;       // mi_delayed_t, in the low bits of xthread_free
 
-constexpr int kMimallocReads = 4;                          // of a segment that contradicts itself
+constexpr int kMimallocReads = 4;                  // of a segment that contradicts itself
 constexpr uint64_t kMaxBytes = uint64_t{1} << 40;  // of all segments: 2 GiB of /proc/PID/pagemap
 constexpr int kMaxKeys = 64;                       // that the interpreter's data are searched for
 constexpr size_t kMaxMimallocHeaps = 1 << 16;

@@ -20,7 +20,7 @@ constexpr uint32_t kMaxPoolBytes = 16384;
 constexpr uint32_t kMinBlockBytes = 8;
 constexpr uint32_t kPoolHeaderBytes = 48;  // sizeof(struct pool_header), rounded up: 2.7 to 3.15
 constexpr uint32_t kStatePointers = 64;    // of usedpools; struct _obmalloc_state goes on with arenas, 3.12 and later
-constexpr int kPoolReads = 4;                  // of a pool that contradicts itself
+constexpr int kPoolReads = 4;              // of a pool that contradicts itself
 
 // struct pool_header, Objects/obmalloc.c; the same from 2.7 to 3.15.
 struct PoolHeader {

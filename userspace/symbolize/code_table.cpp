@@ -17,8 +17,8 @@ constexpr size_t kStackHeader = offsetof(mt_stack_record, frames);
 constexpr uint64_t kMaxTextBytes = 4096 * 4;  // PATH_MAX characters of the widest kind
 constexpr uint64_t kMaxLinetable = 4 << 20;   // a table of 4 MiB is a function of a million instructions
 
-// What could not be sent is read a little later. Its object may have gone by then, and another one may lie there: what has
-// another length is not it.
+// What could not be sent is read a little later. Its object may have gone by then, and another one may lie there: what
+// has another length is not it.
 
 // A str of the process, where it is compact or bytes (PyASCIIObject.state: bit 5 compact, bit 6 ascii, bits 2-4 kind).
 std::optional<std::string> read_string(const mt_text &text, const mt_python &layout, const RemoteMemory &memory) {
