@@ -68,36 +68,28 @@ int on_classic_rss_stat(struct mt_classic_rss_stat *event)
     return 0;
 }
 
-/* One program for the entries of all five system calls and one for their exits; userspace attaches each five times.
- * The kernel attaches no program that reads further into the record than this call has arguments, so they are copied;
- * what it hands over has room for six (perf_call_bpf_enter, kernel/trace/trace_syscalls.c). */
-SEC("tracepoint")
-int enter_call(struct trace_event_raw_sys_enter *event)
+/* Every system call of the machine comes by here, and most are none of ours: their number says so. A tracepoint of each call's
+ * own (syscalls:sys_enter_mmap) would be a perf event, which costs more than all of this, and which Debian's and Ubuntu's
+ * kernels keep for cap_sys_admin. */
+SEC("tp_btf/sys_enter")
+int BPF_PROG(enter_call, struct pt_regs *regs, long number)
 {
-    mt_u64 args[3] = {};
-    bpf_probe_read_kernel(args, sizeof(args), event->args);
-    return mt_enter_call(event->id, args[0], args[1], args[2]);
+    mt_u32 call = mt_call_of(number);
+    if (call)
+        return mt_enter_call(call, mt_call_argument(regs, 0), mt_call_argument(regs, 1), mt_call_argument(regs, 2));
+    return number == mt_sigaction_number ? mt_on_signal_change(mt_call_argument(regs, 1)) : 0;
 }
 
-/* Of the command that memtrace run has started. */
-SEC("tracepoint")
-int on_signal_change(struct trace_event_raw_sys_enter *event)
+SEC("tp_btf/sys_exit")
+int BPF_PROG(leave_call, struct pt_regs *regs, long result)
 {
-    mt_u64 args[2] = {};
-    bpf_probe_read_kernel(args, sizeof(args), event->args);
-    return mt_on_signal_change(args[1]);
+    return mt_call_of(mt_call_number(regs)) ? mt_leave_call(result) : 0;
 }
 
 SEC("uprobe")
 int on_finalizing(struct pt_regs *context)
 {
     return mt_on_finalizing();
-}
-
-SEC("tracepoint")
-int leave_call(struct trace_event_raw_sys_exit *event)
-{
-    return mt_leave_call(event->ret);
 }
 
 /* Only with the line engine. Userspace attaches it to the processes followed, one by one. */

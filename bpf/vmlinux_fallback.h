@@ -30,7 +30,7 @@ enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1 << 0, BPF_F_MMAPABLE = 1 << 10, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 << 0 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0 };
-enum bpf_func_id { BPF_FUNC_task_pt_regs = 175 };
+enum bpf_func_id { BPF_FUNC_task_pt_regs = 175, BPF_FUNC_map_lookup_percpu_elem = 195 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -75,7 +75,15 @@ struct signal_struct {
     atomic_t live;
 };
 
+struct thread_info {
+    unsigned long flags;
+#if defined(__TARGET_ARCH_x86)
+    __u32 status;
+#endif
+};
+
 struct task_struct {
+    struct thread_info thread_info;
     unsigned int flags;
     pid_t pid, tgid;
     struct mm_struct *mm;
@@ -91,8 +99,9 @@ struct bpf_array {
 
 struct pt_regs {
 #if defined(__TARGET_ARCH_x86)
-    unsigned long ip, sp, orig_ax;
+    unsigned long dx, si, di, orig_ax, ip, sp;
 #else
+    __u64 regs[31];
     __s32 syscallno;
 #endif
 };
@@ -103,23 +112,6 @@ struct user_pt_regs {
 
 struct bpf_perf_event_data {
     __u64 addr;
-};
-
-struct trace_entry {
-    unsigned short type;
-    unsigned char flags;
-    unsigned char preempt_count;
-    int pid;
-};
-struct trace_event_raw_sys_enter {
-    struct trace_entry ent;
-    long id;
-    unsigned long args[6];
-};
-struct trace_event_raw_sys_exit {
-    struct trace_entry ent;
-    long id;
-    long ret;
 };
 
 struct bpf_iter_meta;

@@ -26,6 +26,16 @@ static __always_inline mt_s64 mt_system_call_number(struct pt_regs *regs)
     return (mt_s64)BPF_CORE_READ(regs, orig_ax);
 }
 
+/* Of a system call's tracepoint, whose registers may be read without a helper. */
+#define mt_call_number(regs) ((regs)->orig_ax)
+#define mt_call_argument(regs, index) ((index) == 0 ? (regs)->di : (index) == 1 ? (regs)->si : (regs)->dx)
+
+/* Whether the thread is in a system call whose number means another here: TS_COMPAT (asm/thread_info.h). */
+static __always_inline int mt_is_32_bit_call(struct task_struct *task)
+{
+    return (mt_of_task(task, thread_info.status) & 2) != 0;
+}
+
 /* Where the function that has made this system call returns to, if it is a leaf as libc's mmap and munmap are. */
 static __always_inline mt_u64 mt_return_address(struct pt_regs *regs)
 {
@@ -66,6 +76,15 @@ static __always_inline mt_u64 mt_user_instruction_pointer(struct pt_regs *regs)
 static __always_inline mt_s64 mt_system_call_number(struct pt_regs *regs)
 {
     return BPF_CORE_READ(regs, syscallno);
+}
+
+#define mt_call_number(regs) ((regs)->syscallno)
+#define mt_call_argument(regs, index) ((regs)->regs[index])
+
+/* TIF_32BIT (asm/thread_info.h) */
+static __always_inline int mt_is_32_bit_call(struct task_struct *task)
+{
+    return mt_of_task(task, thread_info.flags) >> 22 & 1;
 }
 
 /* The link register has it. Where the function signs it (PAC), the signature is above an address's 48 bits. */

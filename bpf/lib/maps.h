@@ -10,6 +10,7 @@ const volatile mt_s32 mt_counter_batch = 32;  /* percpu_counter_batch, lib/percp
 const volatile mt_u32 mt_page_shift = 12;
 const volatile mt_u8 mt_classic = 0; /* 1: kmem:rss_stat is attached in place of tp_btf/rss_stat */
 const volatile mt_u32 mt_call_numbers[MT_CALLS] = {}; /* enum mt_call -> system call number */
+const volatile mt_u32 mt_sigaction_number = 0;        /* of rt_sigaction */
 const volatile mt_u8 mt_follow_children = 1;  /* open accounts for forked children */
 
 const volatile mt_u8 mt_line_engine = 0;      /* 1: python:line is attached */

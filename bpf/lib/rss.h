@@ -30,9 +30,18 @@ static __always_inline mt_u64 mt_read_word(mt_u64 address)
  * on each CPU the map gives, and whose per-CPU pointer struct bpf_array holds. */
 static mt_u64 mt_scratch_map = 0;
 
-static __always_inline void mt_learn_cpu_offsets(void)
+/* Before Linux 5.19 there is no such helper, nor such counters. The verifier looks at every global function, whether it is
+ * called or not. */
+static __always_inline struct mt_scratch *mt_scratch_on(mt_u32 cpu)
 {
     mt_u32 zero = 0;
+    if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_map_lookup_percpu_elem))
+        return 0;
+    return bpf_map_lookup_percpu_elem(&scratch, &zero, cpu);
+}
+
+static __always_inline void mt_learn_cpu_offsets(void)
+{
     if (mt_scratch_map)
         return;
     /* Addresses go through memory: the verifier allows no arithmetic on what it knows to be a pointer. */
@@ -40,7 +49,7 @@ static __always_inline void mt_learn_cpu_offsets(void)
     mt_u64 map = *(volatile mt_u64 *)&mt_scratch_map;
     mt_u64 pointer = mt_read_word(map + bpf_core_field_offset(struct bpf_array, pptrs));
     for (mt_u32 cpu = 0; cpu < mt_cpus; cpu++) {
-        struct mt_scratch *there = bpf_map_lookup_percpu_elem(&scratch, &zero, cpu);
+        struct mt_scratch *there = mt_scratch_on(cpu);
         if (!there)
             return;
         *(volatile mt_u64 *)&there->cpu_offset = (mt_u64)there;
@@ -50,8 +59,7 @@ static __always_inline void mt_learn_cpu_offsets(void)
 
 static __always_inline mt_u64 mt_cpu_offset(mt_u32 cpu)
 {
-    mt_u32 zero = 0;
-    struct mt_scratch *there = bpf_map_lookup_percpu_elem(&scratch, &zero, cpu);
+    struct mt_scratch *there = mt_scratch_on(cpu);
     return there ? there->cpu_offset : 0;
 }
 

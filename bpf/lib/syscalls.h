@@ -17,13 +17,12 @@ static __always_inline int mt_called_from_interpreter(const struct mt_python *py
 
 #define MT_PROT_EXEC 4 /* uapi/asm-generic/mman-common.h */
 
-static __always_inline int mt_enter_call(mt_u32 number, mt_u64 arg0, mt_u64 arg1, mt_u64 arg2)
+static __always_inline int mt_enter_call(mt_u32 call, mt_u64 arg0, mt_u64 arg1, mt_u64 arg2)
 {
     mt_u32 tid = bpf_get_current_pid_tgid();
     struct mt_account *account = mt_current_account();
-    if (!account)
+    if (!account || mt_is_32_bit_call(mt_current_task()))
         return 0;
-    mt_u32 call = mt_call_of(number);
     struct mt_thread *thread = mt_thread_row(tid);
     if (!thread)
         return 0;

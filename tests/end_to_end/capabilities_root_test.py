@@ -6,8 +6,8 @@ import struct
 import subprocess
 import unittest
 
-from harness import CAPABILITIES, DEEPCOPY, MIB, NOBODY, PYTHON, RootTest, SLACK, is_attached, lines_of, load, \
-    nobody_with, wait_until
+from harness import CAPABILITIES, DEEPCOPY, MIB, NOBODY, PYTHON, RELEASE, RootTest, SLACK, WITHOUT_PERF_EVENTS, is_attached, \
+    lines_of, load, nobody_with, wait_until
 
 READY, NOT_READY, OURS = 0, 1, 125
 FIVE = nobody_with(CAPABILITIES)
@@ -90,6 +90,23 @@ class CapabilitiesTest(RootTest):
         report = self.run_as(FIVE, PYTHON, shutil.copy(DEEPCOPY, self.scratch))
         self.assert_conserved(report)
         self.assert_deepcopy(report["processes"][0])
+
+    def test_perf_events_are_not_needed(self):
+        """Debian's and Ubuntu's kernels start with kernel.perf_event_paranoid above 2, which keeps them for cap_sys_admin."""
+        without = [PYTHON, self.write("without_perf_events.py", WITHOUT_PERF_EVENTS), *FIVE]
+        status, found = self.doctor(without)
+        self.assertEqual(status, READY)
+        self.assertEqual([check["ok"] for check in found["kernel"] if check["name"] == "tracepoints"], [False])
+        report = self.run_as(without, PYTHON, shutil.copy(DEEPCOPY, self.scratch))
+        self.assert_conserved(report)
+        self.assert_deepcopy(report["processes"][0])
+        if RELEASE >= (6, 6):  # which has uprobe_multi
+            self.assertEqual(report["processes"][0]["missing"], [])
+            self.assertGreater(sum(row["count"] for row in report["processes"][0]["gc"]["generations"]), 0)
+        refused = subprocess.run([*without, self.program, "run", "--rss-source", "classic", "--", "/bin/true"],
+                                 capture_output=True, text=True, timeout=120)
+        self.assertEqual(refused.returncode, OURS, refused.stderr)
+        self.assertIn("perf event", refused.stderr)
 
     def test_run_with_file_capabilities(self):
         program = shutil.copy(self.program, self.path("memtrace_with_capabilities"))

@@ -7,7 +7,7 @@ import unittest
 
 import jsonschema
 
-from harness import CAPABILITIES, IN_A_PID_NAMESPACE, MEMTRACE, NOBODY, PYTHON, REFUSING_BPF, ROOT, WITHOUT_BPF, \
+from harness import BPF, CAPABILITIES, IN_A_PID_NAMESPACE, MEMTRACE, NOBODY, PYTHON, REFUSING, ROOT, WITHOUT_BPF, \
     WITHOUT_BTF, RootTest, claim_version, load, with_possible_cpus
 
 SCHEMA = os.path.join(ROOT, "docs", "doctor.schema.json")
@@ -64,10 +64,11 @@ class DoctorTest(RootTest):
         self.assertEqual(not_ok(found["user"]) & set(CAPABILITIES), set())
         by_name = {check["name"]: check for check in found["kernel"]}
         self.assertEqual(by_name["release"]["found"], os.uname().release)
-        for name in ("BTF", "bpf system call", "BPF programs", "tracepoints", "ring buffers"):
+        for name in ("BTF", "bpf system call", "BPF programs", "ring buffers"):
             self.assertTrue(by_name[name]["ok"] and by_name[name]["required"], name)
         self.assertTrue(by_name["tracing"]["ok"] and by_name["tracing"]["required"])
-        for name in ("cheap RSS hook", "USDT probes", "task storage", "attach cookies", "user registers", *OPTIONS):
+        for name in ("page faults", "tracepoints", "cheap RSS hook", "USDT probes", "task storage", "attach cookies",
+                     "user registers", *OPTIONS):
             self.assertFalse(by_name[name]["required"], name)
 
     def test_it_takes_about_a_second(self):
@@ -86,7 +87,7 @@ class DoctorTest(RootTest):
 
     def test_a_kernel_that_refuses_the_programs(self):
         """It loads programs, and not these: their constants cannot be frozen (BPF_MAP_FREEZE is 22)."""
-        prefix = [PYTHON, self.write("refusing.py", REFUSING_BPF.format(first=22, last=22, error=1))]
+        prefix = [PYTHON, self.write("refusing.py", REFUSING.format(call=BPF, first=22, last=22, error=1))]
         found = {check["name"]: check for check in self.doctor(status=NOT_READY, prefix=prefix)["kernel"]}
         self.assertIs(found["BPF programs"]["ok"], True)
         for name in ("tracing", *OPTIONS):

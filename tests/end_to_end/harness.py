@@ -24,19 +24,20 @@ DEEPCOPY = os.path.join(ROOT, "scripts", "workloads", "deepcopy.py")
 SCHEMA = os.path.join(ROOT, "docs", "report.schema.json")
 MEMTRACE = os.environ.get("MEMTRACE", os.path.join(ROOT, "build", "memtrace"))
 PYTHON = "/usr/bin/python3.11"
+RELEASE = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 MIB = 1 << 20
 # "Below 0.1 % of the peak, or 128 KiB": how far smaps and statm themselves may be apart.
 SLACK = 128 << 10
 # A cause with fewer bytes is no finding.
 LEAST_FINDING = 64 << 10
-# Runs the rest of its arguments with bpf(2) failing where its command is at least `first` and at most `last`.
-REFUSING_BPF = """
+# Runs the rest of its arguments with a system call failing where its first argument is at least `first` and at most `last`.
+REFUSING = """
 import ctypes, os, struct, sys
-BPF_SYSCALL, FIRST, LAST, ERROR = 321, {first}, {last}, {error}
+CALL, FIRST, LAST, ERROR = {call}, {first}, {last}, {error}
 filter = b"".join(struct.pack("HBBI", *row) for row in [
     (0x20, 0, 0, 0),                      # load the system call's number
-    (0x15, 0, 4, BPF_SYSCALL),            # is it bpf?
-    (0x20, 0, 0, 16),                     # load its command
+    (0x15, 0, 4, CALL),                   # is it this one?
+    (0x20, 0, 0, 16),                     # load its first argument: of bpf, the command
     (0x35, 0, 2, FIRST),                  # is it one of these?
     (0x25, 1, 0, LAST),
     (0x06, 0, 0, 0x00050000 | ERROR),     # then fail
@@ -46,10 +47,13 @@ program = struct.pack("HxxxxxxQ", 7, ctypes.addressof(buffer))
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0    # PR_SET_NO_NEW_PRIVS
 assert libc.prctl(22, 2, ctypes.create_string_buffer(program)) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-os.execv(sys.argv[1], sys.argv[1:])
+os.execvp(sys.argv[1], sys.argv[1:])
 """
+BPF, PERF_EVENT_OPEN = 321, 298
 # As on a kernel without CONFIG_BPF_SYSCALL.
-WITHOUT_BPF = REFUSING_BPF.format(first=0, last=1000, error=38)
+WITHOUT_BPF = REFUSING.format(call=BPF, first=0, last=1000, error=38)
+# As a container's seccomp profile has it, and as Debian's kernels do to all but root.
+WITHOUT_PERF_EVENTS = REFUSING.format(call=PERF_EVENT_OPEN, first=0, last=0xffffffff, error=13)
 # Runs the rest of its arguments where the kernel's BTF is hidden. Privately: nobody else's /sys changes. (/sys is a mount
 # point in a chroot too, where / is not.)
 WITHOUT_BTF = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
@@ -321,16 +325,14 @@ def wait_until(condition, seconds=30):
 
 
 def is_attached(pid):
-    """Whether this memtrace's hooks are on: the last ones are ten perf events of system call tracepoints."""
-    count = 0
+    """Whether this memtrace's hooks are on: the last one is the iterator of tasks."""
     with contextlib.suppress(OSError):
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                count += os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[perf_event]"
-    if count < 10:
-        return False
-    time.sleep(0.3)  # opening the accounts follows at once
-    return True
+        for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{fd}") as info:
+                if "link_type:\titer" in info.read():
+                    time.sleep(0.3)  # opening the accounts follows at once
+                    return True
+    return False
 
 
 def lines_of(process, file, function):

@@ -98,8 +98,13 @@ void keep_possible(std::vector<int> &pids, const std::function<void(int)> &requi
 
 TracerSettings settings_of(const Options &options) {
     RssSource best = kernel_types().rss_source;
-    bool classic = options.rss_source == RssSource::kClassic;
-    return {classic ? RssSource::kClassic : best,
+    if (options.rss_source == RssSource::kBtf && best == RssSource::kClassic)
+        fail(
+            "--rss-source btf cannot be used: this kernel ({}) has no BTF, or its tp_btf/rss_stat is not one that "
+            "memtrace "
+            "knows; kmem:rss_stat, without it, gives the same bytes",
+            kernel_release());
+    return {options.rss_source.value_or(best) == RssSource::kClassic ? RssSource::kClassic : best,
             options.engine,
             options.children,
             options.imports,
@@ -153,18 +158,19 @@ int run_attach(const Options &options) {
     std::vector<int> pids = options.pids;
     keep_possible(pids, require_process);
     require_permissions();
+    TracerSettings settings = settings_of(options);
     std::map<int, FoundPython> pythons;
     keep_possible(pids, [&](int pid) {
         FoundPython python = require_python(pid);
         require_probes(options, python, python.open_path(pid));
         pythons.emplace(pid, std::move(python));
     });
-    require_bpf();
+    require_bpf(settings.source);
     Output output(options.output, STDOUT_FILENO);
 
     block_signals();
     warn_of_cost(options);
-    Session session(settings_of(options));
+    Session session(settings);
     keep_possible(pids, [&](int pid) {
         if (!session.follow(pid, pythons.at(pid)))
             fail("process {} ended before memtrace could attach to it", pid);
@@ -184,14 +190,15 @@ int run_attach(const Options &options) {
 
 int run_command(const Options &options) {
     require_permissions();
-    require_bpf();
+    TracerSettings settings = settings_of(options);
+    require_bpf(settings.source);
     Output output(options.output, STDERR_FILENO);
     if (auto python = find_python_of_command(options.argv[0]))
         require_probes(options, *python, python->module_path);
     block_signals();
     Child child(options.argv);
     warn_of_cost(options);
-    Session session(settings_of(options));
+    Session session(settings);
     session.expect(child.pid(), options.argv[0], options.look);
     child.release();
 

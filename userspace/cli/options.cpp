@@ -62,10 +62,11 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
     app.add_flag("--empty-line-probe", options.empty_line_probe)->group("");
     app.add_flag("--children,!--no-children", options.children,
                  "Follow processes that are forked while tracing (the default), or do not.");
-    app.add_flag_callback("--no-look", [&options] { options.look = false; },
-                 "Do not look at the end why memory is resident. memtrace run holds its command for that look when the "
-                 "program has run to its end, for a second and more where the heap is large; the report says for how "
-                 "long.");
+    app.add_flag_callback(
+        "--no-look", [&options] { options.look = false; },
+        "Do not look at the end why memory is resident. memtrace run holds its command for that look when the "
+        "program has run to its end, for a second and more where the heap is large; the report says for how "
+        "long.");
     app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");
     app.add_flag("--verbose", options.verbose,
                  "Say on standard error what memtrace does, and what the kernel answers.");

@@ -85,13 +85,18 @@ bool has_tracepoints() {
     return can_read(kTracepointId);
 }
 
-// Whether this user may attach to one. False with errno.
-bool try_tracepoint() {
+// Whether this user may open such an event on a processor. False with errno.
+bool try_perf_event(uint32_t type, uint64_t config) {
     perf_event_attr attributes{};
     attributes.size = sizeof(attributes);
-    attributes.type = PERF_TYPE_TRACEPOINT;
-    attributes.config = std::strtoull(read_whole_file(kTracepointId).value_or("").c_str(), nullptr, 10);
+    attributes.type = type;
+    attributes.config = config;
     return bool(FileDescriptor(static_cast<int>(syscall(SYS_perf_event_open, &attributes, -1, 0, -1, 0))));
+}
+
+bool try_tracepoint() {
+    return try_perf_event(PERF_TYPE_TRACEPOINT,
+                          std::strtoull(read_whole_file(kTracepointId).value_or("").c_str(), nullptr, 10));
 }
 
 bool can_mount_tracefs() {
@@ -165,34 +170,49 @@ Check check_loading(int load_error) {
     return no(name, "the kernel loads no BPF program", strerror(load_error));
 }
 
+// Perf events have been refused, with this errno.
+Check perf_event_refusal(const char *name, int error) {
+    if (!has_capability(kPerfmon))
+        return unknown(name, "only with cap_perfmon can it be tried", kGetRights);
+    // Debian's and Ubuntu's kernels know a level of their own, and start with it.
+    if (std::atoi(read_whole_file("/proc/sys/kernel/perf_event_paranoid").value_or("").c_str()) > 2 &&
+        !has_capability(kSysAdmin))
+        return no(name, "kernel.perf_event_paranoid is above 2: this kernel keeps perf events for cap_sys_admin then",
+                  "sysctl kernel.perf_event_paranoid=2, or run memtrace as root");
+    return no(name, fmt::format("the kernel opens no perf event ({})", strerror(error)),
+              "a container's seccomp profile forbids perf_event_open; run memtrace on the host");
+}
+
+// What --rss-source classic attaches to, which is also what is left where the kernel's types do not fit.
 Check check_tracefs() {
     const char *name = "tracepoints";
-    if (has_tracepoints()) {
-        if (try_tracepoint())
-            return yes(name, kTracefs);
-        if (!has_capability(kPerfmon))
-            return unknown(name, "only with cap_perfmon can it be tried", kGetRights);
-        int error = errno;
-        // Debian's and Ubuntu's kernels know a level of their own, and start with it.
-        if (std::atoi(read_whole_file("/proc/sys/kernel/perf_event_paranoid").value_or("").c_str()) > 2 &&
-            !has_capability(kSysAdmin))
-            return no(name,
-                      "kernel.perf_event_paranoid is above 2: this kernel keeps tracepoints for cap_sys_admin then",
-                      "sysctl kernel.perf_event_paranoid=2, or run memtrace as root");
-        return no(name, fmt::format("the kernel attaches nothing to tracepoints ({})", strerror(error)),
-                  "a container's seccomp profile forbids perf_event_open; run memtrace on the host");
-    }
+    if (has_tracepoints())
+        return try_tracepoint() ? yes(name, kTracefs) : perf_event_refusal(name, errno);
     if (errno == EACCES)
         return unknown(name, fmt::format("not ours to look at: {}", kTracefs), kGetRights);
     if (can_mount_tracefs())
-        return yes(name, fmt::format("memtrace will mount tracefs at {}", kTracefs));
+        return yes(name, fmt::format("memtrace mounts tracefs at {} for --rss-source classic", kTracefs));
     return no(name, fmt::format("tracepoints cannot be read at {}", kTracefs),
               fmt::format("mount tracefs there (mount -t tracefs tracefs {})", kTracefs));
 }
 
-Check check_rss_source(bool has_btf) {
+// Where no tracepoint tells of page faults.
+Check check_fault_events() {
+    const char *name = "page faults";
+    if (!can_read(kBtfPath))
+        return not_required(unknown(name, "not known without BTF", ""));
+    if (kernel_types().fault_tracepoints)
+        return not_required(yes(name, "tp_btf/page_fault_user, tp_btf/page_fault_kernel"));
+    Check check = try_perf_event(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS)
+                      ? yes(name, "the software event page-faults")
+                      : perf_event_refusal(name, errno);
+    check.required = kernel_types().threads_keep_counts;
+    return check;
+}
+
+Check check_rss_source() {
     const char *name = "cheap RSS hook";
-    if (!has_btf)
+    if (!can_read(kBtfPath))
         return not_required(unknown(name, "not known without BTF", ""));
     RssSource source = kernel_types().rss_source;
     if (source != RssSource::kClassic)
@@ -288,6 +308,8 @@ std::vector<Check> check_loads(bool is_ready) {
         TracerSettings one = plain;
         choice.choose(one);
         Check check = together.ok == true ? together : check_load(choice.option, one);
+        if (Check faults = check_fault_events(); check.ok == true && one.owners && faults.ok != true)
+            check = faults;
         check.name = choice.option;
         if (check.ok != true)
             check.remedy = choice.instead;
@@ -326,8 +348,8 @@ Check check_lockdown() {
 // Without these nothing can be traced.
 std::vector<Check> check_needs(int load_error) {
     libbpf_set_print(nullptr);  // a probe that fails is an answer
-    return {check_btf(), check_bpf_call(load_error), check_loading(load_error), check_tracefs(),
-            check_ring_buffers(load_error == 0)};
+    return {check_btf(), check_bpf_call(load_error), check_loading(load_error), check_ring_buffers(load_error == 0),
+            check_fault_events()};
 }
 
 void require(const Check &check) {
@@ -340,10 +362,16 @@ void require(const Check &check) {
 std::vector<Check> check_kernel() {
     int load_error = try_trivial_program();
     std::vector<Check> checks = check_needs(load_error);
-    bool is_ready = std::none_of(checks.begin(), checks.end(), [](const Check &check) { return check.ok != true; });
+    Check tracefs = check_tracefs();
+    tracefs.required = kernel_types().rss_source == RssSource::kClassic;
+    if (!tracefs.required && tracefs.ok != true)
+        tracefs.remedy += "; it is for --rss-source classic only";
+    checks.push_back(tracefs);
+    bool is_ready = std::none_of(checks.begin(), checks.end(),
+                                 [](const Check &check) { return check.required && check.ok != true; });
     checks.insert(checks.begin(), check_release());
-    for (const Check &check : {check_rss_source(can_read(kBtfPath)), check_task_storage(load_error == 0),
-                               check_cookies(load_error == 0), check_registers(load_error == 0), check_probes()})
+    for (const Check &check : {check_rss_source(), check_task_storage(load_error == 0), check_cookies(load_error == 0),
+                               check_registers(load_error == 0), check_probes()})
         checks.push_back(check);
     for (Check &check : check_loads(is_ready))
         checks.push_back(std::move(check));
@@ -392,14 +420,14 @@ void require_permissions() {
              missing, kGetRights);
 }
 
-void require_bpf() {
+void require_bpf(RssSource source) {
     for (const Check &check : check_user())
         require(check);
     for (const Check &check : check_needs(try_trivial_program()))
         require(check);
-    if (has_tracepoints())
+    if (source != RssSource::kClassic)
         return;
-    if (mount("tracefs", kTracefs, "tracefs", 0, nullptr) == 0)
+    if (!has_tracepoints() && mount("tracefs", kTracefs, "tracefs", 0, nullptr) == 0)
         spdlog::info("mounted tracefs at {}, where it usually is", kTracefs);
     require(check_tracefs());
 }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "collect/kernel_types.h"
+
 namespace memtrace {
 
 // One question, and its answer.
@@ -26,7 +28,7 @@ Check check_probes();
 
 // Throw Failure with one sentence that says what is missing and what to do.
 void require_permissions();
-void require_bpf();
+void require_bpf(RssSource source);
 
 std::string kernel_release();
 bool kernel_is_before(int major, int minor);

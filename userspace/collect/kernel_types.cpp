@@ -2,6 +2,7 @@
 #include "collect/kernel_types.h"
 
 #include <bpf/btf.h>
+#include <bpf/libbpf.h>
 
 #include <memory>
 #include <string>
@@ -53,7 +54,9 @@ bool counts_by_cpu(const btf *types) {
 }
 
 KernelTypes read_kernel_types() {
+    auto print = libbpf_set_print(nullptr);  // that there is no BTF is an answer
     std::unique_ptr<btf, void (*)(btf *)> types(btf__load_vmlinux_btf(), btf__free);
+    libbpf_set_print(print);
     if (!types)
         return {};
     KernelTypes found;

@@ -95,6 +95,7 @@ void fit_to_machine(memtrace_bpf &programs, uint32_t cpus) {
     programs.rodata->mt_page_shift = static_cast<uint32_t>(__builtin_ctzl(static_cast<unsigned long>(getpagesize())));
     for (const TracedCall &traced : kTracedCalls)
         programs.rodata->mt_call_numbers[traced.call] = traced.number;
+    programs.rodata->mt_sigaction_number = SYS_rt_sigaction;
     bpf_map__set_max_entries(programs.maps.cpu_shares, MT_SLOTS * cpus);
 }
 

@@ -37,15 +37,11 @@ struct TracerSettings {
 // The system calls whose entries and exits are looked at.
 struct TracedCall {
     mt_call call;
-    const char *name;
     uint32_t number;
 };
 inline constexpr TracedCall kTracedCalls[] = {
-    {MT_CALL_BRK, "brk", SYS_brk},
-    {MT_CALL_MMAP, "mmap", SYS_mmap},
-    {MT_CALL_MUNMAP, "munmap", SYS_munmap},
-    {MT_CALL_MREMAP, "mremap", SYS_mremap},
-    {MT_CALL_MADVISE, "madvise", SYS_madvise},
+    {MT_CALL_BRK, SYS_brk},       {MT_CALL_MMAP, SYS_mmap},       {MT_CALL_MUNMAP, SYS_munmap},
+    {MT_CALL_MREMAP, SYS_mremap}, {MT_CALL_MADVISE, SYS_madvise},
 };
 
 struct DestroyPrograms {

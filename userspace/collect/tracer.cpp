@@ -105,16 +105,6 @@ Tracer::Tracer(const TracerSettings &settings)
     if (bpf_program__autoload(programs_->progs.on_page_fault_event))
         attach_page_faults();
     run_iterator();  // so that the programs know who we are
-    for (const TracedCall &traced : kTracedCalls) {
-        for (bool leave : {false, true}) {
-            std::string name = fmt::format("sys_{}_{}", leave ? "exit" : "enter", traced.name);
-            bpf_program *program = leave ? programs_->progs.leave_call : programs_->progs.enter_call;
-            bpf_link *link = bpf_program__attach_tracepoint(program, "syscalls", name.c_str());
-            if (!link)
-                fail("cannot attach to the tracepoint syscalls:{}: {}", name, strerror(errno));
-            links_.emplace_back(link);
-        }
-    }
 }
 
 // The software event PAGE_FAULTS of every CPU, each time.
@@ -194,10 +184,6 @@ void Tracer::expect(int pid) {
 }
 
 void Tracer::stop_at_end(int pid) {
-    // Where the kernel refuses this there is the other sign: stop_at_call().
-    if (bpf_link *link =
-            bpf_program__attach_tracepoint(programs_->progs.on_signal_change, "syscalls", "sys_enter_rt_sigaction"))
-        links_.emplace_back(link);
     programs_->bss->mt_stop_at_end_tgid = static_cast<uint32_t>(pid);
 }
 
