@@ -7,7 +7,7 @@
 #define MT_PF_KTHREAD 0x00200000
 
 /* A thread tells of the calls that it enters and leaves (lib/syscalls.h), but where kernels are preemptible some are passed
- * over: whenever it has preempted, on its CPU, somebody who was at a BPF map (bpf_prog_active, trace_call_bpf() in
+ * over: whenever it has preempted, on its CPU, another at the very same program (prog->active, __bpf_trace_run() in
  * kernel/trace/bpf_trace.c). The registers with which it has entered the kernel know better. */
 static __always_inline mt_u32 mt_call_of(mt_u32 number)
 {

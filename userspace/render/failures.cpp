@@ -23,7 +23,7 @@ constexpr FailureWords kFailures[] = {
      "this report"},
     {"calls_full", "system call", "system calls", "not counted: the table of calls was full"},
     {"calls_passed_over", "entry or exit of a system call", "entries or exits of system calls",
-     "passed over by the kernel, which was at a BPF map on that CPU: their calls are not counted; what they changed is "
+     "passed over by the kernel, which was at another on that CPU: their calls are not counted; what they changed is "
      "charged all the same"},
     {"charges_full", "change of the resident set", "changes of the resident set",
      "not charged, because the table of charges was full: these pages are in \"unexplained\""},
