@@ -130,9 +130,10 @@ for pid in pids:
         self.assertNotIn("Events were lost", text)
 
     def test_code_that_cannot_be_read(self):
-        """A file's name of 20,000 characters."""
+        """A file's name of 20,000 characters. (Without site: what it imports has code that is gone at once, and a collection that
+        comes then is told of by an address.)"""
         program = self.write("long.py", "exec(compile('x = bytearray(5 << 20)', 'n' * 20000, 'exec'))\n")
-        text = self.memtrace("run", "-q", "--", PYTHON, program).stderr
+        text = self.memtrace("run", "-q", "--", PYTHON, "-S", program).stderr
         self.assertRegex(text, r'code_unreadable: 1 code object was not read whole: file or function is "\?" there, or lines '
                                r"are not known\.")
         self.assertGreater(self.run_report(PYTHON, program)["failures"]["code_unreadable"], 0)
