@@ -68,6 +68,20 @@ TEST_F(LibraryFilesTest, VirtualEnvironmentsAndUsersPackages) {
     EXPECT_TRUE(is_library("/home/me/.local/lib/python3.11/site-packages/numpy/core.py"));
 }
 
+// As a hostile program may name its code.
+TEST_F(LibraryFilesTest, DeepFolders) {
+    std::string deep, locals;
+    for (int i = 0; i < 100'000; i++) {
+        deep += "/a";
+        locals += "/local";
+    }
+    EXPECT_FALSE(is_library(deep + "/lib.py"));
+    EXPECT_FALSE(is_library(locals + "/site/app.py"));
+    install_python("/usr/lib/python3.11");
+    EXPECT_TRUE(is_library("/usr/lib/python3.11/a/b/c/d/e/f/g.py"));
+    EXPECT_TRUE(is_library("/usr/lib/python3.11/a/b/other.py"));
+}
+
 TEST_F(LibraryFilesTest, NamesInBrackets) {
     EXPECT_TRUE(libraries_.has("<frozen importlib._bootstrap>"));
     EXPECT_FALSE(libraries_.has("?"));

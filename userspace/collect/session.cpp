@@ -59,6 +59,18 @@ bool Session::follow(int pid, const FoundPython &python) {
     return true;
 }
 
+std::vector<Probed> wanted_probes(const TracerSettings &settings) {
+    std::vector<Probed> wanted;
+    if (settings.engine == Engine::kLine)
+        wanted.push_back(Probed::kLines);
+    if (settings.function_calls)
+        wanted.push_back(Probed::kFunctionEntries);
+    wanted.push_back(Probed::kCollections);
+    if (settings.imports)
+        wanted.push_back(Probed::kImports);
+    return wanted;
+}
+
 const FoundPython &Session::remember(FoundPython python, const std::string &path) {
     if (!python.awaits_c_library)
         tracer_.remember_interpreter(python.file, python.unrelocated());
@@ -92,22 +104,15 @@ void Session::watch_for_end(const mt_account &account, const std::string &path) 
 }
 
 std::map<Probed, std::string> Session::attach_probes(int pid, const FoundPython &python, const std::string &path) {
-    const TracerSettings &settings = tracer_.settings();
     ProbeLinks &links = tracer_.probes();
     std::map<Probed, std::string> refusals;
-    auto attach = [&](Probed what) { refusals[what] = links.attach(what, pid, python, path); };
-    if (settings.engine == Engine::kLine)
-        attach(Probed::kLines);
-    if (settings.function_calls) {
-        std::string refusal = calls_refusal(python.probes, links.has(Probed::kLines, pid, python.file));
+    for (Probed what : wanted_probes(tracer_.settings())) {
+        std::string &refusal = refusals[what];
+        if (what == Probed::kFunctionEntries)
+            refusal = calls_refusal(python.probes, links.has(Probed::kLines, pid, python.file));
         if (refusal.empty())
-            attach(Probed::kFunctionEntries);
-        else
-            refusals[Probed::kFunctionEntries] = refusal;
+            refusal = links.attach(what, pid, python, path);
     }
-    attach(Probed::kCollections);
-    if (settings.imports)
-        attach(Probed::kImports);
     warn_of_refusals(pid, python, refusals);
     return refusals;
 }

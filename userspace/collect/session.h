@@ -26,6 +26,9 @@
 
 namespace memtrace {
 
+// What these settings listen to; lines before the calls of functions, which depend on them.
+std::vector<Probed> wanted_probes(const TracerSettings &settings);
+
 // What only /proc knows of a process, fetched while it lived.
 struct ProcessDetails {
     ProcessIdentity identity;

@@ -21,6 +21,7 @@
 #include "base/failure.h"
 #include "process/frozen_process.h"
 #include "process/memory_map.h"
+#include "process/proc_files.h"
 #include "process/shared_memory.h"
 #include "snapshots/glibc_mapped_chunks.h"
 
@@ -285,9 +286,9 @@ class Explainer {
             if (both.start >= both.end || !part->rss_bytes || !is_anonymous(*part))
                 continue;
             bool is_whole = both.start == mapping.start && both.end == mapping.end;
-            uint64_t bytes =
-                is_whole ? 0 : ResidentRange(resident_, both.start, both.end).bytes(both.start, both.end);
-            sum += std::max<int64_t>(0, (is_whole ? part->rss_bytes : static_cast<int64_t>(bytes)) - part->lazy_free_bytes);
+            uint64_t bytes = is_whole ? 0 : ResidentRange(resident_, both.start, both.end).bytes(both.start, both.end);
+            sum += std::max<int64_t>(
+                0, (is_whole ? part->rss_bytes : static_cast<int64_t>(bytes)) - part->lazy_free_bytes);
         }
         for (const auto &[piece, zeros] : zeros_)
             if (piece.start >= range.start && piece.end <= range.end)
@@ -408,8 +409,9 @@ class Explainer {
             for (size_t i = 0; present && i < present->size(); i++)
                 if ((*present)[i])
                     (is_zero(&copy[i * page], page) ? zeros : others)++;
-            zeros_left_ -= kHugePage;
-            if (!zeros || !others)
+            zeros_left_ -= std::max<uint64_t>(1, zeros + others) * page;
+            bool whole = (zeros + others) * page == end - at;  // a huge page is in memory with all its pages
+            if (!zeros || !others || !whole)
                 continue;
             zeros_.push_back({{at, end}, zeros * page});
             sum += zeros * page;
@@ -417,8 +419,8 @@ class Explainer {
         return sum;
     }
 
-    static bool may_have_huge_pages(const MappedMemory &part) {
-        return part.huge_page_bytes || (part.huge_pages_advised && part.anonymous_bytes);
+    bool may_have_huge_pages(const MappedMemory &part) const {
+        return part.huge_page_bytes || (part.huge_pages_advised && part.anonymous_bytes && huge_pages_allowed_);
     }
 
     bool has_huge_pages(const AddressRange &range) const {
@@ -484,10 +486,14 @@ class Explainer {
     std::optional<PymallocPlace> place_;
     std::vector<MappedMemory> memory_;
     std::set<uint64_t> memory_devices_;
-    bool is_known_;                    // the interpreter's version
-    std::vector<AddressRange> known_;  // to an allocator
+    bool is_known_;                                         // the interpreter's version
+    std::vector<AddressRange> known_;                       // to an allocator
     std::vector<std::pair<AddressRange, uint64_t>> zeros_;  // by find_zeros
-    uint64_t zeros_left_ = 1ull << 30;                      // bytes that are read for that
+    // Where the system gives none, advice asks for nothing.
+    const bool huge_pages_allowed_ =
+        read_whole_file("/sys/kernel/mm/transparent_hugepage/enabled").value_or("[never]").find("[never]") ==
+        std::string::npos;
+    uint64_t zeros_left_ = 1ull << 30;  // bytes that are read for that
     std::map<std::string, int64_t> layers_;
     Explanation explanation_;
 };

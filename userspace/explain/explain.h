@@ -59,6 +59,8 @@ struct Traced {
     std::vector<std::pair<std::string, int64_t>> copies;  // of pages that another process had too, by who wrote to them
     int64_t copied_header_bytes = 0;                      // of these: reference counts, and the collector's marks
     std::optional<int64_t> copied_in_collections_bytes;   // of these: while the collector ran; null: not counted
+    std::string no_collections;                           // a clause that says why not
+    bool begun_by_fork = false;                           // collections are seen from some milliseconds later on
     std::vector<GivenBack> returns;
 
     int64_t copied_bytes() const;

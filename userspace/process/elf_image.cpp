@@ -19,7 +19,7 @@ namespace {
 
 const uint64_t kPageMask = ~(static_cast<uint64_t>(getpagesize()) - 1);  // where the kernel maps a segment from
 // Of a section that is read whole. A libpython has about 30,000 relocations of 24 bytes.
-constexpr uint64_t kMaxSectionBytes = 64 << 20;
+constexpr uint64_t kMaxSectionBytes = 64 << 20;  // of one type, together
 
 void read_dynamic_symbols(Elf *elf, Elf_Scn *section, const GElf_Shdr &header, const std::set<std::string> &wanted,
                           ElfImage &image) {
@@ -83,11 +83,14 @@ void read_imports(Elf *elf, Elf_Scn *section, const GElf_Shdr &header, const std
 }
 
 void each_section(Elf *elf, unsigned type, const std::function<void(Elf_Scn *, const GElf_Shdr &)> &handler) {
+    uint64_t bytes_left = kMaxSectionBytes;
     Elf_Scn *section = nullptr;
     while ((section = elf_nextscn(elf, section)) != nullptr) {
         GElf_Shdr header;
-        if (gelf_getshdr(section, &header) && header.sh_type == type && header.sh_size <= kMaxSectionBytes)
-            handler(section, header);
+        if (!gelf_getshdr(section, &header) || header.sh_type != type || header.sh_size > bytes_left)
+            continue;
+        bytes_left -= header.sh_size;
+        handler(section, header);
     }
 }
 

@@ -100,10 +100,17 @@ void render_function(std::string &out, const ReportFunction &function, bool coun
     }
 }
 
-void render_chain(std::string &out, const std::vector<ReportChainLink> &chain) {
+int64_t grown_by_lines(const ReportProcess &process) {
+    auto python = process.owners.find("python");
+    return python == process.owners.end() ? 0 : python->second.grown;
+}
+
+// `grown`: by all lines.
+void render_chain(std::string &out, const std::vector<ReportChainLink> &chain, int64_t grown) {
     if (chain.empty() || chain[0].grown < kWorthShowing)
         return;
-    out += "\nMost of what lines grew came by this chain of calls\n";
+    out += 2 * chain.back().grown > grown ? "\nMost of what lines grew came by this chain of calls\n"
+                                          : "\nThe heaviest chain of calls, by what lines grew\n";
     out += "         Grown   Where\n";
     size_t left_out = chain.size() - std::min(chain.size(), kMaxChain);
     if (left_out)
@@ -121,8 +128,7 @@ void render_chain(std::string &out, const std::vector<ReportChainLink> &chain) {
 // of what all lines grew came by a function of the program's own, whose lines then say so.
 std::set<const ReportFunction *> libraries_worth_showing(const ReportProcess &process) {
     std::set<const ReportFunction *> functions;
-    auto python = process.owners.find("python");
-    int64_t half = python == process.owners.end() ? 0 : python->second.grown / 2;
+    int64_t half = grown_by_lines(process) / 2;
     if (half < kWorthShowing ||
         std::any_of(process.functions.begin(), process.functions.end(),
                     [&](const auto &function) { return !function.of_a_library && function.grown >= half; }))
@@ -146,8 +152,9 @@ void render_functions(std::string &out, const ReportProcess &process, bool all_f
         if (all_functions || libraries.contains(&function) ||
             (!function.of_a_library && function.grown + function.returned >= kWorthShowing))
             wanted.push_back(&function);
-    if (wanted.size() > kMaxFunctions)
-        wanted.resize(kMaxFunctions);
+    size_t others = process.functions.size() - wanted.size(),
+           cut = wanted.size() - std::min(wanted.size(), kMaxFunctions);
+    wanted.resize(wanted.size() - cut);
     if (!wanted.empty())
         out +=
             "\nGrown is what a line, or what it calls, touched first; Returned is what it gave back, whoever had "
@@ -155,9 +162,14 @@ void render_functions(std::string &out, const ReportProcess &process, bool all_f
             "it.\n";
     for (const ReportFunction *function : wanted)
         render_function(out, *function, counted_lines);
-    if (size_t hidden = process.functions.size() - wanted.size())
+    if (cut && others)
+        out += fmt::format("\n{}, and {} of libraries or with less than 64 KiB; --file '*' shows the largest of all.\n",
+                           counted(cut, "more function", "more functions"), with_thousands(others));
+    else if (cut)
+        out += fmt::format("\n{}, which --format json has too.\n", counted(cut, "more function", "more functions"));
+    else if (others)
         out += fmt::format("\n{} of libraries or with less than 64 KiB; --file '*' shows the largest of all.\n",
-                           counted(hidden, "more function", "more functions"));
+                           counted(others, "more function", "more functions"));
 }
 
 void render_owners(std::string &out, const ReportProcess &process) {
@@ -398,7 +410,7 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
     render_header(out, report, process);
     if (is_first)
         render_failures(out, report);
-    render_chain(out, process.heaviest_chain);
+    render_chain(out, process.heaviest_chain, grown_by_lines(process));
     render_functions(out, process, all_functions, report.line_check.has_value());
     render_owners(out, process);
     render_native(out, process);

@@ -174,6 +174,10 @@ Traced sum_up(const ReportProcess &process) {
         traced.copied_header_bytes = process.copies->all.header_bytes;
         if (process.collections)
             traced.copied_in_collections_bytes = process.copies->all.collection_bytes;
+        for (const MissingFigure &missing : process.missing)
+            if (missing.what == Probed::kCollections)
+                traced.no_collections = missing.reason;
+        traced.begun_by_fork = process.opened_by == "fork";
     }
     for (const ReportReturn &row : process.returns)
         traced.returns.push_back({row.how, in_words(row.place), row.sum.bytes});
@@ -189,15 +193,20 @@ void explain_process(ReportProcess &process, Look look) {
     process.findings = find_causes(explanation);
 }
 
-std::vector<MissingFigure> build_missing(const ProcessDetails &details) {
-    if (!details.python)
-        return {};
-    if (details.probes.empty())
-        return {{Probed::kCollections, "the process ended before memtrace could attach to its probes"}};
+std::vector<MissingFigure> build_missing(const ProcessDetails &details, const mt_account &account,
+                                         const TracerSettings &settings) {
     std::vector<MissingFigure> missing;
-    for (const auto &[what, refusal] : details.probes)
-        if (!refusal.empty())
-            missing.push_back({what, refusal});
+    if (!details.python)
+        return missing;
+    for (Probed what : wanted_probes(settings)) {
+        auto attached = details.probes.find(what);
+        if (attached == details.probes.end())
+            missing.push_back(
+                {what, fmt::format("{} ended before memtrace could attach to its probes",
+                                   account.closed_by == MT_CLOSED_BY_DETACH ? "tracing" : "the process")});
+        else if (!attached->second.empty())
+            missing.push_back({what, attached->second});
+    }
     return missing;
 }
 
@@ -235,9 +244,9 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     bool command_given = std::count(process.cmdline.begin(), process.cmdline.end(), "-c") > 0;
     LibraryFiles libraries(details.sources.get(), details.python ? details.python->version : PythonVersion{});
     auto is_library = [&](const std::string &file) { return is_of_a_library(file, command_given, libraries); };
-    process.functions = build_functions(data, session.codes(), details.sources.get(), filter, is_library,
-                                        details.listens_to(Probed::kLines) && !session.tracer().lost_line_hits(),
-                                        page_bytes);
+    process.functions =
+        build_functions(data, session.codes(), details.sources.get(), filter, is_library,
+                        details.listens_to(Probed::kLines) && !session.tracer().lost_line_hits(), page_bytes);
     process.heaviest_chain = build_chain(data, session.codes(), details.sources.get(), page_bytes);
     process.owners = sum_owners(data, session.codes(), page_bytes);
     for (const auto &[key, sum] : sum_native(data, session.natives(), page_bytes))
@@ -261,7 +270,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
         process.imports = build_imports(data.imports);
     if (details.listens_to(Probed::kCollections))
         process.collections = sum_collections(data, session.codes(), page_bytes);
-    process.missing = build_missing(details);
+    process.missing = build_missing(details, account, session.tracer().settings());
     explain_process(process, look.take(session, account, process.balances.total().end));
     return process;
 }

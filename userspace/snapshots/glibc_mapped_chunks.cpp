@@ -14,8 +14,9 @@ namespace memtrace {
 
 namespace {
 
-constexpr size_t kMaxChunksFound = 1 << 16;   // vm.max_map_count, and DEFAULT_MMAP_MAX
-constexpr uint64_t kMaxPages = 4 << 20;       // that are searched: 16 GiB, in a second or two
+constexpr size_t kMaxChunksFound = 1 << 16;  // vm.max_map_count, and DEFAULT_MMAP_MAX
+constexpr uint64_t kMaxPages = 4 << 20;      // that are searched: 16 GiB, in a second or two
+constexpr uint64_t kAbsentPerPage = 64;      // pages that are not in memory take as much as one that is
 constexpr uint64_t kPiecePages = 4096;
 
 class MappedChunkFinder {
@@ -49,8 +50,15 @@ class MappedChunkFinder {
         return Chunk{address, start + whole - address};
     }
 
+    // Blocks do not overlap: of headers that say so the first that was found is believed, and what they make us look at
+    // is no more than is mapped.
     void add(const Chunk &chunk) {
-        chunks_[chunk.address] = chunk;
+        auto above = chunks_.lower_bound(chunk.address);
+        bool overlaps = (above != chunks_.end() && page_of(above->first) < chunk.address + chunk.bytes) ||
+                        (above != chunks_.begin() &&
+                         std::prev(above)->first + std::prev(above)->second.bytes > page_of(chunk.address));
+        if (!overlaps)
+            chunks_.emplace(chunk.address, chunk);
     }
 
     void add_block(uint64_t block) {
@@ -79,10 +87,11 @@ class MappedChunkFinder {
             uint64_t next = part.start;  // behind the last one found
             for (uint64_t start = part.start; start < part.end && !is_done(); start += kPiecePages * page_) {
                 uint64_t end = std::min(part.end, start + kPiecePages * page_);
-                if (pages_left < kPiecePages)
+                if (pages_left < 2 * kPiecePages)
                     return false;
-                pages_left -= kPiecePages;
+                pages_left -= (end - start) / page_ / kAbsentPerPage;
                 memory_.read_beginnings<ChunkHeader>(start, end, [&](uint64_t at, const ChunkHeader &header) {
+                    pages_left--;
                     auto chunk = at >= next && !header.previous_bytes ? chunk_of(header, at, part) : std::nullopt;
                     if (!chunk || is_done())
                         return;
@@ -98,7 +107,7 @@ class MappedChunkFinder {
     void split(std::span<const AddressRange> others, const std::function<void(AddressRange)> &visit) const {
         std::vector<AddressRange> taken(others.begin(), others.end());
         for (const auto &[address, chunk] : chunks_)
-            taken.push_back({address / page_ * page_, address + chunk.bytes});
+            taken.push_back({page_of(address), address + chunk.bytes});
         std::sort(taken.begin(), taken.end(),
                   [](const AddressRange &a, const AddressRange &b) { return a.start < b.start; });
         auto other = taken.begin();
@@ -122,6 +131,10 @@ class MappedChunkFinder {
     }
 
   private:
+    uint64_t page_of(uint64_t address) const {
+        return address / page_ * page_;
+    }
+
     const AddressRange *range_of(uint64_t address) const {
         auto above = std::upper_bound(ranges_.begin(), ranges_.end(), address,
                                       [](uint64_t at, const AddressRange &range) { return at < range.start; });

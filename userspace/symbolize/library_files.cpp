@@ -3,12 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <vector>
+
 namespace memtrace {
 
 namespace {
 
 // The process chose the names, and each costs some system calls.
 constexpr size_t kMaxFolders = 10'000;
+constexpr size_t kMaxDepth = 100;
 
 // "/usr/lib" of "/usr/lib/os.py"; empty of a name without a folder.
 std::string parent(const std::string &path) {
@@ -33,18 +36,26 @@ bool LibraryFiles::has(const std::string &file) {
 }
 
 bool LibraryFiles::is_library_folder(const std::string &folder) {
-    if (folder.empty())
-        return false;
-    auto known = folders_.find(folder);
-    if (known != folders_.end())
-        return known->second;
-    if (folders_.size() >= kMaxFolders)
-        return looks_installed(folder + "/");
-    std::string name = last_part(folder);
-    bool is_one = is_standard_library(folder) ||
-                  ((name == "site-packages" || name == "dist-packages") && is_prefix(parent(parent(parent(folder))))) ||
-                  is_library_folder(parent(folder));
-    return folders_[folder] = is_one;
+    // Up to a folder that is known or is one; all those below are what it is.
+    bool is_one = false;
+    std::string at = folder;
+    std::vector<std::string> below;
+    for (; !at.empty() && !is_one; at = parent(at)) {
+        auto known = folders_.find(at);
+        if (known != folders_.end()) {
+            is_one = known->second;
+            break;
+        }
+        if (folders_.size() + below.size() >= kMaxFolders || below.size() >= kMaxDepth)
+            return looks_installed(folder + "/");
+        below.push_back(at);
+        std::string name = last_part(at);
+        is_one = is_standard_library(at) ||
+                 ((name == "site-packages" || name == "dist-packages") && is_prefix(parent(parent(parent(at)))));
+    }
+    for (const std::string &one : below)
+        folders_[one] = is_one;
+    return is_one;
 }
 
 // getpath.py looks for os.py or os.pyc; a program may have a file of that name, and hardly all three.
@@ -58,16 +69,18 @@ bool LibraryFiles::is_standard_library(const std::string &folder) const {
 // sys.prefix of some Python: of this interpreter, of a virtual environment, or where users install (site.USER_BASE).
 // Debian has /usr/local beside /usr.
 bool LibraryFiles::is_prefix(const std::string &folder) const {
-    if (folder.empty())
-        return false;
+    return !folder.empty() && (holds_python(folder) || last_part(folder) == ".local" ||
+                               (last_part(folder) == "local" && holds_python(parent(folder))));
+}
+
+bool LibraryFiles::holds_python(const std::string &folder) const {
     if (files_->exists(folder + "/pyvenv.cfg"))
         return true;
     for (const char *library : {"/lib/python", "/lib64/python"})
         for (const char *build : {"", "t"})
             if (is_standard_library(folder + library + version_ + build))
                 return true;
-    std::string name = last_part(folder);
-    return name == ".local" || (name == "local" && is_prefix(parent(folder)));
+    return false;
 }
 
 bool LibraryFiles::looks_installed(const std::string &file) const {

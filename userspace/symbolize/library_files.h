@@ -26,6 +26,7 @@ class LibraryFiles {
     bool is_library_folder(const std::string &folder);
     bool is_standard_library(const std::string &folder) const;
     bool is_prefix(const std::string &folder) const;
+    bool holds_python(const std::string &folder) const;
     bool looks_installed(const std::string &file) const;
 
     const SourceFiles *files_;

@@ -26,12 +26,15 @@ void copy_on_write(const Explanation &explanation, std::vector<Finding> &finding
         in_mib(static_cast<uint64_t>(traced.copied_header_bytes)))};
     const std::optional<int64_t> &collected = traced.copied_in_collections_bytes;
     if (!collected)
-        finding.evidence.push_back(
-            "How much of it was written by the garbage collector is not known: this interpreter has no probes for that, or "
-            "there were too many processes.");
+        finding.evidence.push_back(fmt::format("How much of it was written by the garbage collector is not known: {}.",
+                                               traced.no_collections));
     else if (*collected)
-        finding.evidence.push_back(fmt::format("{} of it while the garbage collector ran.",
-                                               in_mib(static_cast<uint64_t>(*collected))));
+        finding.evidence.push_back(
+            fmt::format("{} of it while the garbage collector ran.", in_mib(static_cast<uint64_t>(*collected))));
+    else if (traced.begun_by_fork)
+        finding.evidence.push_back(
+            "None of it while the garbage collector was seen to run: memtrace sees that from some milliseconds after "
+            "the fork on.");
     else
         finding.evidence.push_back(
             "None of it while the garbage collector ran: gc.freeze() before the fork would not have helped.");
@@ -41,12 +44,14 @@ void copy_on_write(const Explanation &explanation, std::vector<Finding> &finding
         finding.evidence.push_back(fmt::format("{} of it at {}.", in_mib(static_cast<uint64_t>(bytes)), line));
         lines.push_back({{"line", line}, {"bytes", bytes}});
     }
-    finding.figures = figures({{"header_bytes", traced.copied_header_bytes},
-                               {"collection_bytes", collected ? nlohmann::ordered_json(*collected) : nlohmann::ordered_json()},
-                               {"lines", lines}});
+    finding.figures =
+        figures({{"header_bytes", traced.copied_header_bytes},
+                 {"collection_bytes", collected ? nlohmann::ordered_json(*collected) : nlohmann::ordered_json()},
+                 {"lines", lines}});
     if (!collected)
         finding.remedies.push_back(
-            {"if gc.get_stats() counts collections of the oldest generation since the fork: call gc.freeze() before it, so "
+            {"if gc.get_stats() counts collections of the oldest generation since the fork: call gc.freeze() before "
+             "it, so "
              "that they leave those objects alone",
              std::nullopt, finding.bytes});
     else if (*collected >= kLeastCollected)
@@ -54,7 +59,8 @@ void copy_on_write(const Explanation &explanation, std::vector<Finding> &finding
             {"call gc.freeze() before the fork, so that the garbage collector leaves those objects alone", std::nullopt,
              *collected});
     finding.remedies.push_back(
-        {"keep what children only read in few large buffers (bytes, array, mmap), and not in many objects", std::nullopt});
+        {"keep what children only read in few large buffers (bytes, array, mmap), and not in many objects",
+         std::nullopt});
     findings.push_back(std::move(finding));
 }
 

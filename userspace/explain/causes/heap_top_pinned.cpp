@@ -13,10 +13,9 @@ void heap_top_pinned(const Explanation &explanation, std::vector<Finding> &findi
     if (!heap.pinned.areas)
         return;
     Finding finding{.cause = "heap_top_pinned", .bytes = static_cast<int64_t>(heap.pinned.resident_bytes)};
-    finding.summary = fmt::format(
-        "The C heap is free, all but {} that are in use at its end. It can shrink only from its end, so that little keeps "
-        "all that is free below.",
-        in_mib(heap.tail_live_bytes));
+    finding.summary =
+        fmt::format("The C heap can shrink only from its end, where {} are in use: they keep what is free below.",
+                    in_mib(heap.tail_live_bytes));
     nlohmann::ordered_json pins = nlohmann::ordered_json::array();
     for (const HeapPin &pin : explanation.heap_pins) {
         pins.push_back({{"address", pin.chunk.address}, {"bytes", pin.chunk.bytes}, {"owner", pin.owner}});
