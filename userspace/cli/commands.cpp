@@ -132,6 +132,10 @@ void write_report(Session &session, const Options &options, Output &output, Last
     output.write(options.format == Format::kJson ? render_json(report) : render_table(report, all_functions));
 }
 
+LastLook last_look(const Options &options) {
+    return {options.look, std::chrono::duration<double>(options.look_seconds)};
+}
+
 bool status_wanted(const Options &options) {
     return !options.quiet && isatty(STDERR_FILENO);
 }
@@ -184,7 +188,7 @@ int run_attach(const Options &options) {
     plan.on_signal = [](const Signal &) { return true; };
     watch(session, plan);
     session.finish();
-    write_report(session, options, output, LastLook(options.look));
+    write_report(session, options, output, last_look(options));
     return 0;
 }
 
@@ -205,7 +209,7 @@ int run_command(const Options &options) {
     int wait_status = 0;
     int terminations = 0;
     bool ended = false;
-    LastLook look(options.look);
+    LastLook look = last_look(options);
     WatchPlan plan;
     plan.show_status = status_wanted(options);
     plan.is_over = [&] {

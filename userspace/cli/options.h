@@ -25,6 +25,7 @@ struct Options {
     std::string output;  // empty: standard output (kAttach) or standard error (kRun)
     ReportFilter filter;
     bool look = true;  // at what is resident at the end
+    double look_seconds = 10;
     bool quiet = false;
     bool verbose = false;
     std::optional<RssSource> rss_source;  // null: the best there is

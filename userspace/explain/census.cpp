@@ -13,8 +13,8 @@ constexpr uint64_t kLargestSmall = 512;  // SMALL_REQUEST_THRESHOLD: pymalloc ha
 constexpr size_t kMaxLarge = 1 << 20;    // 64 MiB of ours
 constexpr size_t kMaxOwners = 1 << 20;
 constexpr size_t kMaxMappings = 1 << 16;  // vm.max_map_count
-constexpr size_t kMaxPinAddresses = 8;  // of an arena
-constexpr size_t kMaxPinned = 1 << 16;  // arenas
+constexpr size_t kMaxPinAddresses = 8;    // of an arena
+constexpr size_t kMaxPinned = 1 << 16;    // arenas
 constexpr size_t kMaxSizes = 4096;
 constexpr size_t kMaxCollected = 1 << 21;  // 32 MiB of ours, and as much again for garbage
 
@@ -92,7 +92,7 @@ bool CensusTaker::own(uint32_t type, uint64_t address) {
 
 std::vector<uint64_t> CensusTaker::buffers_elsewhere() const {
     std::vector<uint64_t> addresses;
-    for (auto [type, address] : owners_)
+    for (auto [address, type] : owners_)
         if (!large_.contains(address) && !is_in_arena(address))
             addresses.push_back(address);
     return addresses;
@@ -156,8 +156,8 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
 }
 
 void CensusTaker::add_owner(uint32_t type, uint64_t buffer) {
-    if (owners_.size() < kMaxOwners)
-        owners_.emplace_back(type, buffer);
+    if (owners_.size() < kMaxOwners || owners_.contains(buffer))
+        owners_.emplace(buffer, type);
     else
         census_.complete = false;
 }
@@ -252,7 +252,7 @@ void CensusTaker::add_pool(const UsedPoolCopy &pool) {
 
 Census CensusTaker::finish() {
     finish_arena();
-    for (auto [type, buffer] : owners_)
+    for (auto [buffer, type] : owners_)
         own(type, buffer);
     for (const auto &[address, block] : large_) {
         if (!block.is_owned)

@@ -71,8 +71,8 @@ struct Census {
 // An arena with less than this share in live blocks is kept by them alone.
 constexpr double kPinnedShare = 0.1;
 
-// Call add_chunk for all of the C heap's before add_pool: what objects in pools point to is looked for among these. Then
-// for those that are mappings of their own: buffers_elsewhere() says where some begin.
+// Call add_chunk for all of the C heap's before add_pool: what objects in pools point to is looked for among these.
+// Then for those that are mappings of their own: buffers_elsewhere() says where some begin.
 class CensusTaker {
   public:
     // `place` as long as there is a pymalloc; `arenas`: where its arenas begin, sorted.
@@ -148,9 +148,10 @@ class CensusTaker {
     std::vector<Marks> marks_;
     PymallocPlace place_;
     Census census_;
-    std::vector<Count> counts_;                          // by type
-    std::unordered_map<uint64_t, LargeBlock> large_;     // by the address that its user has
-    std::vector<std::pair<uint32_t, uint64_t>> owners_;  // type and buffer, where the buffer's block is not known yet
+    std::vector<Count> counts_;                       // by type
+    std::unordered_map<uint64_t, LargeBlock> large_;  // by the address that its user has
+    // Buffer and its first owner's type, where the buffer's block is not known yet. All empty dicts have one.
+    std::unordered_map<uint64_t, uint32_t> owners_;
     std::vector<ObjectMapping> mappings_;
     std::vector<CollectedObject> collected_;
     bool too_many_collected_ = false;

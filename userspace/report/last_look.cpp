@@ -62,7 +62,6 @@ void LastLook::take_early(Session &session, const Ending &ending, const std::fun
 }
 
 Look LastLook::take(Session &session, const mt_account &account, int64_t rss_bytes) {
-    constexpr std::chrono::seconds kLongest{10};
     if (!wanted_)
         return {std::nullopt, "--no-look was given", std::nullopt};
     auto now = std::chrono::steady_clock::now();
@@ -71,10 +70,11 @@ Look LastLook::take(Session &session, const mt_account &account, int64_t rss_byt
         return std::move(early->second);
     if (account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC)
         return {std::nullopt, why_not_looked_at(session, account), std::nullopt};
-    if (now - *started_ > kLongest)
+    if (now - *started_ > longest_)
         return {std::nullopt,
-                fmt::format("looking at the processes before it had taken {} s, which is all that is spent on that",
-                            kLongest.count()),
+                fmt::format("looking at the processes before it had taken {} s, which is all that is spent on that; "
+                            "--look-seconds gives it more",
+                            longest_.count()),
                 std::nullopt};
     return explain_traced(session, account, rss_bytes, false);
 }

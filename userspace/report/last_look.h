@@ -32,8 +32,8 @@ struct Look {
 // Not thread-safe.
 class LastLook {
   public:
-    // Without `wanted`, none is taken.
-    explicit LastLook(bool wanted) : wanted_(wanted) {}
+    // Without `wanted`, none is taken; none is begun once `longest` has gone by.
+    LastLook(bool wanted, std::chrono::duration<double> longest) : wanted_(wanted), longest_(longest) {}
 
     // Of a process that stands still, for its program has run to its end; `let_go` makes it go on.
     void take_early(Session &session, const Ending &ending, const std::function<void()> &let_go);
@@ -43,6 +43,7 @@ class LastLook {
 
   private:
     bool wanted_;
+    std::chrono::duration<double> longest_;
     std::map<uint32_t, Look> early_;  // by account
     std::optional<std::chrono::steady_clock::time_point> started_;
 };
