@@ -100,8 +100,11 @@ static __always_inline int mt_on_exit(struct task_struct *task)
     struct mt_process *process = bpf_map_lookup_elem(&processes, &tgid);
     if (!process)
         return 0;
-    if (BPF_CORE_READ(task, signal, live.counter) > 0)
+    if (BPF_CORE_READ(task, signal, live.counter) > 0) {
+        if (mt_has_own_counts() && tid == tgid)
+            mt_hand_over_own_counts(task, tid);
         return 0; /* other threads go on */
+    }
     if (!process->borrowed)
         mt_close_account(process->account, MT_CLOSED_BY_EXIT, MT_MEMBERS, 0);
     bpf_map_delete_elem(&processes, &tgid);

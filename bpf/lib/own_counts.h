@@ -141,6 +141,30 @@ static __always_inline int mt_take_flush(struct mt_account *account, mt_u32 tid,
     return 1;
 }
 
+/* An exec by another thread than the first makes that one end, and then takes its number (de_thread(), fs/exec.c): what is
+ * known of its own counters goes with it. */
+struct signal_struct___before_5_17 {
+    struct task_struct *group_exit_task;
+} __attribute__((preserve_access_index));
+
+struct signal_struct___before_6_2 {
+    struct task_struct *group_exec_task;
+} __attribute__((preserve_access_index));
+
+static __always_inline void mt_hand_over_own_counts(struct task_struct *first, mt_u32 tid)
+{
+    struct signal_struct *signal = BPF_CORE_READ(first, signal);
+    struct task_struct *heir;
+    if (bpf_core_field_exists(struct signal_struct___before_6_2, group_exec_task))
+        heir = BPF_CORE_READ((struct signal_struct___before_6_2 *)signal, group_exec_task);
+    else
+        heir = BPF_CORE_READ((struct signal_struct___before_5_17 *)signal, group_exit_task);
+    mt_u32 heir_tid = heir ? BPF_CORE_READ(heir, pid) : 0;
+    struct mt_thread *thread = heir_tid != tid ? bpf_map_lookup_elem(&threads, &heir_tid) : 0;
+    if (thread)
+        bpf_map_update_elem(&threads, &tid, thread, BPF_ANY);
+}
+
 /* A thread that was there before its account: its own counters are part of the opening balance. */
 static __always_inline void mt_open_own_counts(struct mt_account *account, struct task_struct *task)
 {
