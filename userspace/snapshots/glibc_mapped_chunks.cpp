@@ -85,8 +85,9 @@ class MappedChunkFinder {
         uint64_t pages_left = kMaxPages;
         for (const AddressRange &part : left_) {
             uint64_t next = part.start;  // behind the last one found
-            for (uint64_t start = part.start; start < part.end && !is_done(); start += kPiecePages * page_) {
-                uint64_t end = std::min(part.end, start + kPiecePages * page_);
+            // The last page of all addresses may be mapped ([vsyscall]): nothing is added to where a piece ends.
+            for (uint64_t start = part.start, end; start < part.end && !is_done(); start = end) {
+                end = start + std::min(part.end - start, kPiecePages * page_);
                 if (pages_left < 2 * kPiecePages)
                     return false;
                 pages_left -= (end - start) / page_ / kAbsentPerPage;
