@@ -181,7 +181,7 @@ class OwnersTest(RootTest):
         """Each has the ranges of its parent, some thousand, until it ends."""
         source = ("import mmap, os, time\nm = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
                   "for at in range(0, 64 << 20, 8192):\n    m[at] = 1\nfor _ in range(60):\n    pid = os.fork()\n"
-                  "    if pid == 0:\n        os._exit(0)\n    os.waitpid(pid, 0)\n    time.sleep(0.08)\n")
+                  "    if pid == 0:\n        os._exit(0)\n    os.waitpid(pid, 0)\n    time.sleep(0.2)\n")
         processes = self.run_report(PYTHON, self.write("target.py", source), options=["--owners"])["processes"]
         self.assertEqual(len(processes), 61)
         for process in processes[1:]:
