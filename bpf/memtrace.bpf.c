@@ -69,8 +69,8 @@ int on_classic_rss_stat(struct mt_classic_rss_stat *event)
 }
 
 /* Every system call of the machine comes by here, and most are none of ours: their number says so. A tracepoint of each call's
- * own (syscalls:sys_enter_mmap) would be a perf event, which costs more than all of this, and which Debian's and Ubuntu's
- * kernels keep for cap_sys_admin. */
+ * own (syscalls:sys_enter_mmap) would be a perf event, which Debian's and Ubuntu's kernels keep for cap_sys_admin.
+ * rt_sigaction is one of the signs that the command which memtrace run has started is at its end (lib/ending.h). */
 SEC("tp_btf/sys_enter")
 int BPF_PROG(enter_call, struct pt_regs *regs, long number)
 {

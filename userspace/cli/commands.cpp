@@ -101,8 +101,7 @@ TracerSettings settings_of(const Options &options) {
     if (options.rss_source == RssSource::kBtf && best == RssSource::kClassic)
         fail(
             "--rss-source btf cannot be used: this kernel ({}) has no BTF, or its tp_btf/rss_stat is not one that "
-            "memtrace "
-            "knows; kmem:rss_stat, without it, gives the same bytes",
+            "memtrace knows; kmem:rss_stat, without it, gives the same bytes",
             kernel_release());
     return {options.rss_source.value_or(best) == RssSource::kClassic ? RssSource::kClassic : best,
             options.engine,

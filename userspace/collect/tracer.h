@@ -55,8 +55,7 @@ class Tracer {
     ProbeLinks &probes() {
         return probes_;
     }
-    // Closes all accounts. The hooks charge nothing from then on; the destructor detaches them, which takes the kernel
-    // most of a second.
+    // Closes all accounts. The hooks charge nothing from then on; the destructor detaches them, in some 0.1 s.
     void stop();
 
     // Readable when the kernel has something urgent for poll().
