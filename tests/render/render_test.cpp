@@ -79,7 +79,7 @@ TEST(Render, FailuresAreSaidOnceAndWithoutAPythonToo) {
 
 TEST(Render, AnIdlePythonThatWasAskedForIsShown) {
     Report report = small_report();
-    for (int pid : {43, 44}) {
+    for (int pid : {43, 44, 45, 46}) {
         report.processes.push_back(report.processes[0]);
         report.processes.back().pid = pid;
         report.processes.back().owners.clear();
@@ -87,12 +87,18 @@ TEST(Render, AnIdlePythonThatWasAskedForIsShown) {
     }
     report.processes[1].opened_by = "attach";
     report.processes[2].opened_by = "fork";
+    report.processes[3].opened_by = "exec";
+    report.processes[4].opened_by = "fork";
+    report.processes[4].closed_by = "exec";
+    report.processes[4].cmdline = {"other"};
     std::string table = render_table(report, false);
     EXPECT_NE(table.find("process 43:"), std::string::npos);
     EXPECT_EQ(table.find("process 44:"), std::string::npos);
-    EXPECT_EQ(table.find("ran no Python"), std::string::npos) << table;
-    EXPECT_NE(table.find("1 process forked from a Python, in which no line changed the resident set (python3)"),
-              std::string::npos);
+    EXPECT_NE(table.find("1 process ran no Python that was seen (other)"), std::string::npos) << table;
+    EXPECT_NE(table.find("2 processes ran Python, of which no line changed the resident set while it was followed "
+                         "(python3)"),
+              std::string::npos)
+        << table;
 }
 
 TEST(Render, TheLookThatIsMissingAndTheOneThatHeldTheCommand) {

@@ -380,11 +380,11 @@ std::string names_of(const std::vector<const ReportProcess *> &processes) {
     return names;
 }
 
-// Processes that have no section. Of a Python's forked child nothing may have been charged to a line, and still it is a
-// Python; what execs at once is none.
+// Processes that have no section. Of a Python nothing may have been charged to a line, and still it is one: a forked
+// child, or one that was found late. A child that execs at once is none, though its parent is.
 void render_others(std::string &out, const std::vector<const ReportProcess *> &others) {
-    auto is_forked_python = [](const ReportProcess *process) {
-        return process->python && process->opened_by == "fork" && process->closed_by != "exec";
+    auto is_idle_python = [](const ReportProcess *process) {
+        return process->python && !(process->opened_by == "fork" && process->closed_by == "exec");
     };
     auto render = [&](const std::vector<const ReportProcess *> &processes, const std::string &what) {
         if (processes.empty())
@@ -398,10 +398,10 @@ void render_others(std::string &out, const std::vector<const ReportProcess *> &o
                            counted(processes.size(), "process", "processes"), what, names_of(processes),
                            render_mib(peak), render_bytes(unexplained));
     };
-    std::vector<const ReportProcess *> forked, rest;
+    std::vector<const ReportProcess *> idle, rest;
     for (const ReportProcess *process : others)
-        (is_forked_python(process) ? forked : rest).push_back(process);
-    render(forked, "forked from a Python, in which no line changed the resident set");
+        (is_idle_python(process) ? idle : rest).push_back(process);
+    render(idle, "ran Python, of which no line changed the resident set while it was followed");
     render(rest, "ran no Python that was seen");
 }
 
