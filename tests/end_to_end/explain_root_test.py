@@ -57,6 +57,18 @@ for count in 0, 0, 0, 0, 1000, 0:  # 3.14 needs some rounds to come to rest
     del text
 """
 # Few objects alive in each of many arenas.
+ADDRESSES = """
+import ctypes, sys
+objects = [complex(i, 1) for i in range(100)]
+allocate = ctypes.pythonapi.PyObject_Malloc
+allocate.restype, allocate.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+for i in range(5000):
+    words = (ctypes.c_uint64 * 4).from_address(allocate(32))
+    words[:] = 0x40500000 + 8 * i, id(complex), 0, 0
+print("ready")
+sys.stdout.flush()
+sys.stdin.readline()
+"""
 PINNED = """
 import signal
 keep = [bytes(200) for i in range(400000)]
@@ -158,6 +170,22 @@ class ExplainTest(RootTest):
                         self.assertEqual(after.get(name), own[name], name)
                 compared += len(own)
         print(f"{compared} types compared with what the garbage collector knows, 0 differ", file=sys.stderr)
+
+    def test_an_address_is_no_count_of_references(self):
+        """Blocks of C code that begin like an object that never dies, but for an address of the first 2 GiB."""
+        compared = 0
+        for interpreter in interpreters():
+            if interpreter.free_threaded:
+                continue
+            with self.subTest(interpreter=interpreter.name):
+                program = self.write("addresses.py", ADDRESSES)
+                target = self.start(*interpreter.command(program), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                target.stdout.readline()
+                types = {row["type"]: row["objects"] for row in self.explain(target.pid)["objects"]["types"]}
+                self.assertGreaterEqual(types["complex"], 100)
+                self.assertLess(types["complex"], 200)
+                compared += 1
+        self.assertGreaterEqual(compared, 3)
 
     def census(self, target):
         """Objects by type, as memtrace sees them, and as the garbage collector does, which leaves many out."""

@@ -21,6 +21,9 @@ constexpr uint64_t kDictSubclass = 1 << 29;
 constexpr uint64_t kTypeSubclass = 1u << 31;
 
 constexpr uint64_t kMaxReferences = 1 << 24;  // more, and it is no count but an address or a marker
+// _Py_IsImmortal, Include/refcount.h, 3.12 and later: the lower half is negative. What is between is an address: the
+// heap of a program at a fixed place begins anywhere in the first GiB and a bit.
+constexpr uint64_t kImmortal = 1ull << 31;
 constexpr size_t kMaxKnown = 1 << 17;         // addresses; what comes later is no type
 constexpr size_t kMaxTypes = 1 << 14;
 constexpr size_t kMaxName = 200;
@@ -193,10 +196,10 @@ std::optional<IdentifiedObject> TypeTable::identify(std::span<const uint8_t> blo
             uint64_t references = word_at(block, at), address = word_at(block, at + 8);
             if (!may_be_address(address) || address % 8)
                 continue;
-            // From 3.12 on the count is the lower half, and objects that never die have one above any real one's.
+            // From 3.12 on the count is the lower half.
             bool has_halves = version_.is_at_least(3, 12);
             uint64_t count = has_halves ? references & UINT32_MAX : references;
-            bool is_immortal = has_halves && count >= 1u << 30;
+            bool is_immortal = has_halves && count >= kImmortal;
             if (is_dead != (count == 0 || (has_halves && (references >> 32 & 0xffff))) ||
                 (!is_dead && !is_immortal && count > kMaxReferences))
                 continue;
