@@ -82,10 +82,20 @@ struct thread_info {
 #endif
 };
 
+struct upid {
+    int nr;
+};
+
+struct pid {
+    unsigned int level;
+    struct upid numbers[1]; /* a flexible array in the kernel */
+};
+
 struct task_struct {
     struct thread_info thread_info;
     unsigned int flags;
     pid_t pid, tgid;
+    struct pid *thread_pid;
     struct mm_struct *mm;
     unsigned long min_flt, maj_flt;
     int pagefault_disabled;

@@ -5,6 +5,7 @@
 
 #if defined(__TARGET_ARCH_x86)
 
+#define MT_THREAD_POINTER_MAY_BE_OLD 0
 static __always_inline mt_u64 mt_thread_pointer(struct task_struct *task)
 {
     return mt_of_task(task, thread.fsbase);
@@ -58,6 +59,11 @@ static __always_inline int mt_writes_to_present(mt_u64 error_code)
 
 #elif defined(__TARGET_ARCH_arm64)
 
+/* A program writes it without the kernel, which saves it when the thread is switched out (tls_thread_switch,
+ * arch/arm64/kernel/process.c). Of a thread that has executed a program and was not switched out since, it is that of the
+ * program before; where nobody else wants the processor, for all of a short program's life. Other threads begin with
+ * theirs, and so does a forked child. */
+#define MT_THREAD_POINTER_MAY_BE_OLD 1
 static __always_inline mt_u64 mt_thread_pointer(struct task_struct *task)
 {
     return mt_of_task(task, thread.uw.tp_value);

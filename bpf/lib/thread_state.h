@@ -17,6 +17,32 @@ static __always_inline mt_u64 mt_read_user_u64(mt_u64 address)
     return value;
 }
 
+#if MT_THREAD_POINTER_MAY_BE_OLD
+/* Whether this is the running thread's pthread_self(), though the thread pointer says otherwise: C libraries keep the
+ * thread's number there. */
+static __noinline int mt_has_running_tid(const struct mt_python *python, mt_u64 pthread)
+{
+    struct task_struct *task = mt_current_task();
+    if (!pthread || python->pthread_tid == MT_NO_FIELD || mt_of_task(task, pid) != mt_of_task(task, tgid))
+        return 0;
+    /* pid_nr_ns: its number in its own namespace is the last. */
+    struct pid *pid = BPF_CORE_READ(task, thread_pid);
+    struct upid *own = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+                       BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
+    mt_u32 tid = 0;
+    return !bpf_probe_read_user(&tid, sizeof(tid), (void *)(pthread + python->pthread_tid)) &&
+           tid == (mt_u32)BPF_CORE_READ(own, nr);
+}
+#else
+#define mt_has_running_tid(python, pthread) ((void)(python), 0)
+#endif
+
+/* Whether a thread state with this thread_id is the running thread's; `self` is what its thread pointer says. */
+static __always_inline int mt_is_running_thread(const struct mt_python *python, mt_u64 thread_id, mt_u64 self)
+{
+    return thread_id == self || mt_has_running_tid(python, thread_id);
+}
+
 /* What a thread state has in its field thread_frame, as a frame. */
 static __always_inline mt_u64 mt_innermost_frame(const struct mt_python *python, mt_u64 field)
 {
@@ -36,7 +62,7 @@ static __always_inline mt_u64 mt_current_frame(const struct mt_python *python, s
         return 0;
     if (bpf_probe_read_user(s->window, mt_below(span, 256), (void *)(state + python->thread_frame)))
         return 0;
-    if (*(mt_u64 *)(s->window + mt_below(span - 8, 256)) != self)
+    if (!mt_is_running_thread(python, *(mt_u64 *)(s->window + mt_below(span - 8, 256)), self))
         return 0;
     *mine = 1;
     return mt_innermost_frame(python, *(mt_u64 *)s->window);
@@ -117,7 +143,7 @@ __noinline int mt_search_thread(mt_u32 account_id, mt_u32 tid, mt_u64 self, mt_u
     /* New states are put at the list's head: while the head is the same and not ours, there is nothing new to find. */
     mt_u64 newest = mt_read_user_u64(interpreter + python->interpreter_threads_head);
     if (interpreter == thread->interpreter && newest == thread->no_state_at &&
-        mt_read_user_u64(newest + python->thread_id) != self)
+        !mt_is_running_thread(python, mt_read_user_u64(newest + python->thread_id), self))
         return 0;
     s->searched_interpreter = interpreter;
     s->searched_state = 0;
@@ -151,7 +177,8 @@ static __always_inline mt_u64 mt_find_frame(struct mt_account *account, struct m
 static __always_inline int mt_is_own_state(const struct mt_account *account, const struct mt_thread *thread)
 {
     return thread->state && account->python.state == MT_PYTHON_READY &&
-           mt_read_user_u64(thread->state + account->python.thread_id) == mt_pthread_self(&account->python);
+           mt_is_running_thread(&account->python, mt_read_user_u64(thread->state + account->python.thread_id),
+                                mt_pthread_self(&account->python));
 }
 
 /* The running thread's innermost frame, for programs that may be preempted: without the scratch, so without a search. 0

@@ -155,6 +155,8 @@ struct mt_python {
     /* Of the process's C library, in the struct that pthread_self() points to: */
     mt_u32 pthread_pointer;  /* where the thread pointer points: its start on x86-64, its end on aarch64 */
     mt_u32 pthread_specific; /* the first 32 keys' values; MT_NO_FIELD: not known */
+    mt_u32 pthread_tid;      /* what gettid() is in it; MT_NO_FIELD: not known, or not needed */
+    mt_u32 unused;
 };
 
 /* A file, as the kernel knows it: super block's device ((major << 20) | minor) and inode number. */
@@ -574,7 +576,7 @@ struct mt_code_key {
     mt_u32 zero;
 };
 
-MT_ASSERT(sizeof(struct mt_python) == 160, "mt_python is the same on both sides");
+MT_ASSERT(sizeof(struct mt_python) == 168, "mt_python is the same on both sides");
 MT_ASSERT(sizeof(struct mt_charge_key) == 16, "mt_charge_key has no padding");
 MT_ASSERT(sizeof(struct mt_call_key) == 16, "mt_call_key has no padding");
 MT_ASSERT(sizeof(struct mt_charge) == 96, "mt_charge is the same on both sides");

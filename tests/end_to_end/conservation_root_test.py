@@ -55,6 +55,15 @@ class ConservationTest(RootTest):
             self.assertGreater(self.owners(process)["[exec]"]["grown_bytes"], 0)
             self.assertAlmostEqual(lines_of(process, "exec.py", "<module>")[6]["grown_bytes"], 16 * MIB, delta=SLACK)
 
+    def test_programs_that_nothing_interrupts(self):
+        """On aarch64 the kernel has not heard of a thread's pointer until it is switched out."""
+        program = self.write("short.py", "x = bytearray(16 << 20)\n")
+        for _ in range(5):
+            report = self.run_report(PYTHON, "-S", program, options=["--no-look"])
+            self.assert_conserved(report)
+            grown = lines_of(report["processes"][0], "short.py", "<module>").get(1, {"grown_bytes": 0})["grown_bytes"]
+            self.assertAlmostEqual(grown, 16 * MIB, delta=SLACK)
+
     def test_mremap_growth(self):
         process = python_process(self.trace("mremap"), "mremap.py")
         self.assertGreater(process["syscalls"]["mremap"]["count"], 20)

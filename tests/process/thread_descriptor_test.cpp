@@ -54,7 +54,7 @@ TEST(ThreadDescriptor, IsOnlyInCLibraries) {
 // What a C library of aarch64 has at these addresses.
 class Aarch64 : public testing::Test {
   protected:
-    static constexpr uint64_t kSelf = 0x1000, kSize = 0x1100, kSpecific = 0x1200;
+    static constexpr uint64_t kSelf = 0x1000, kSize = 0x1100, kSpecific = 0x1200, kTid = 0x1300;
 
     Aarch64() {
         image_.machine = EM_AARCH64;
@@ -75,10 +75,12 @@ class Aarch64 : public testing::Test {
 TEST_F(Aarch64, TheTableForDebuggersTells) {
     put("_thread_db_sizeof_pthread", kSize, {0x740});
     put("_thread_db_pthread_specific", kSpecific, {2048, 1, 0x310});
+    put("_thread_db_pthread_tid", kTid, {32, 1, 0xe0});
     auto descriptor = read_thread_descriptor(image_);
     ASSERT_TRUE(descriptor);
     EXPECT_EQ(descriptor->pointer_at, 0x740u);
     EXPECT_EQ(descriptor->specific_at, 0x110u);
+    EXPECT_EQ(descriptor->tid_at, 0xe0u);
 }
 
 TEST_F(Aarch64, WhereThereIsNoTableTheFunctionTells) {
@@ -86,6 +88,7 @@ TEST_F(Aarch64, WhereThereIsNoTableTheFunctionTells) {
     auto descriptor = read_thread_descriptor(image_);
     ASSERT_TRUE(descriptor);
     EXPECT_EQ(descriptor->pointer_at, 200u);
+    EXPECT_EQ(descriptor->tid_at, 0xd0u);
     EXPECT_EQ(descriptor->specific_at, MT_NO_FIELD);
     put("pthread_self", kSelf, {0xd53bd040, 0xd1400400 | 0x40 << 10, 0xd65f03c0});  // of 260 KiB
     EXPECT_FALSE(read_thread_descriptor(image_));

@@ -21,6 +21,7 @@ struct task_struct {
     mt_u64 thread_pointer;
 };
 
+#define MT_THREAD_POINTER_MAY_BE_OLD 0
 static inline mt_u64 mt_thread_pointer(struct task_struct *task)
 {
     return task->thread_pointer;

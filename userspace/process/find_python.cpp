@@ -154,6 +154,7 @@ void take_thread_descriptor(FoundPython &python, uint16_t machine, std::optional
     if (descriptor) {
         python.runtime.pthread_pointer = descriptor->pointer_at;
         python.runtime.pthread_specific = descriptor->specific_at;
+        python.runtime.pthread_tid = descriptor->tid_at;
         return;
     }
     python.runtime.state = MT_PYTHON_UNSUPPORTED;

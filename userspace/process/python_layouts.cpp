@@ -25,6 +25,7 @@ constexpr uint32_t kGilMutexes = 2 * sizeof(pthread_mutex_t);
 PythonLayout with_extent(PythonLayout layout) {
     mt_python &offsets = layout.offsets;
     offsets.pthread_specific = MT_NO_FIELD;
+    offsets.pthread_tid = MT_NO_FIELD;
     offsets.frame_first = std::min({offsets.frame_code, offsets.frame_previous, offsets.frame_instruction});
     uint32_t last = std::max({offsets.frame_code, offsets.frame_previous, offsets.frame_instruction});
     if (offsets.frame_owner != MT_NO_FIELD)

@@ -13,17 +13,28 @@ namespace memtrace {
 namespace {
 
 // glibc's tables for debuggers, nptl/db_info.c. Up to 2.33 they are libpthread's own, which exports none of them.
-constexpr const char *kSize = "_thread_db_sizeof_pthread";        // uint32_t
-constexpr const char *kSpecific = "_thread_db_pthread_specific";  // uint32_t[3]: bits, elements, offset
+constexpr const char *kSize = "_thread_db_sizeof_pthread";  // uint32_t
+// Of a member, uint32_t[3]: bits, elements, offset.
+constexpr const char *kSpecific = "_thread_db_pthread_specific";
+constexpr const char *kTid = "_thread_db_pthread_tid";
 constexpr const char *kSelf = "pthread_self";
 
 constexpr uint32_t kMaxBytes = 1 << 16;  // glibc 2.31 has 1,792 on aarch64, musl 200
 // struct pthread: specific_1stblock, of 32 keys with 16 bytes each, lies before specific. glibc 2.31 to 2.43.
 constexpr uint32_t kFirstBlockBytes = 32 * 16;
+// The same on aarch64: 24 words for what is shared with the thread-local variables, and a list's two.
+constexpr uint32_t kTidAt = 26 * 8;
 
 std::optional<uint64_t> address_of(const ElfImage &image, const char *symbol) {
     auto found = image.symbols.find(symbol);
     return found == image.symbols.end() ? std::nullopt : std::optional(found->second);
+}
+
+// Of a member of the descriptor.
+std::optional<uint32_t> read_offset(const ElfImage &image, const char *symbol) {
+    auto table = address_of(image, symbol);
+    auto member = table ? image.read_value<std::array<uint32_t, 3>>(*table) : std::nullopt;
+    return member && (*member)[2] <= kMaxBytes ? std::optional((*member)[2]) : std::nullopt;
 }
 
 // The descriptor's size, which its thread pointer lies behind it.
@@ -39,7 +50,7 @@ std::optional<uint32_t> read_size(const ElfImage &image) {
 }  // namespace
 
 const std::set<std::string> &thread_descriptor_symbols() {
-    static const std::set<std::string> symbols = {kSize, kSpecific, kSelf};
+    static const std::set<std::string> symbols = {kSize, kSpecific, kTid, kSelf};
     return symbols;
 }
 
@@ -52,11 +63,12 @@ std::optional<ThreadDescriptor> read_thread_descriptor(const ElfImage &image) {
         if (!size)
             return std::nullopt;
         descriptor.pointer_at = *size;
+        auto tid = read_offset(image, kTid);
+        descriptor.tid_at = tid && *tid < *size ? *tid : kTidAt;
     }
-    auto table = address_of(image, kSpecific);
-    auto specific = table ? image.read_value<std::array<uint32_t, 3>>(*table) : std::nullopt;
-    if (specific && (*specific)[2] >= kFirstBlockBytes && (*specific)[2] <= kMaxBytes)
-        descriptor.specific_at = (*specific)[2] - kFirstBlockBytes;
+    auto specific = read_offset(image, kSpecific);
+    if (specific && *specific >= kFirstBlockBytes)
+        descriptor.specific_at = *specific - kFirstBlockBytes;
     return descriptor;
 }
 

@@ -20,6 +20,7 @@ namespace memtrace {
 struct ThreadDescriptor {
     uint32_t pointer_at = 0;             // mt_python.pthread_pointer
     uint32_t specific_at = MT_NO_FIELD;  // mt_python.pthread_specific
+    uint32_t tid_at = MT_NO_FIELD;       // mt_python.pthread_tid
 };
 
 // What read_thread_descriptor wants of an image.
