@@ -56,7 +56,7 @@ for count in 0, 0, 0, 0, 1000, 0:  # 3.14 needs some rounds to come to rest
     sys.stdout.flush()
     del text
 """
-# Few objects alive in each of many arenas.
+# Blocks of C code that begin with an address and a type.
 ADDRESSES = """
 import ctypes, sys
 objects = [complex(i, 1) for i in range(100)]
@@ -69,6 +69,7 @@ print("ready")
 sys.stdout.flush()
 sys.stdin.readline()
 """
+# Few objects alive in each of many arenas.
 PINNED = """
 import signal
 keep = [bytes(200) for i in range(400000)]

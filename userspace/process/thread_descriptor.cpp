@@ -22,7 +22,7 @@ constexpr const char *kSelf = "pthread_self";
 constexpr uint32_t kMaxBytes = 1 << 16;  // glibc 2.31 has 1,792 on aarch64, musl 200
 // struct pthread: specific_1stblock, of 32 keys with 16 bytes each, lies before specific. glibc 2.31 to 2.43.
 constexpr uint32_t kFirstBlockBytes = 32 * 16;
-// The same on aarch64: 24 words for what is shared with the thread-local variables, and a list's two.
+// Where tid is on aarch64 when no table tells: behind 24 words for what is shared with the thread-local variables, and a list's two.
 constexpr uint32_t kTidAt = 26 * 8;
 
 std::optional<uint64_t> address_of(const ElfImage &image, const char *symbol) {
