@@ -28,6 +28,8 @@ RELEASE = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)
 MIB = 1 << 20
 # "Below 0.1 % of the peak, or 128 KiB": how far smaps and statm themselves may be apart.
 SLACK = 128 << 10
+# The tracepoint of --rss-source classic.
+CLASSIC = "kmem:rss_stat"
 # A cause with fewer bytes is no finding.
 LEAST_FINDING = 64 << 10
 # Runs the rest of its arguments with a system call failing where its first argument is at least `first` and at most `last`.
@@ -49,7 +51,7 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0    # PR_SET_NO_NEW_PRIVS
 assert libc.prctl(22, 2, ctypes.create_string_buffer(program)) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-BPF, PERF_EVENT_OPEN = 321, 298
+BPF, PERF_EVENT_OPEN = (280, 241) if os.uname().machine == "aarch64" else (321, 298)
 # As on a kernel without CONFIG_BPF_SYSCALL.
 WITHOUT_BPF = REFUSING.format(call=BPF, first=0, last=1000, error=38)
 # As a container's seccomp profile has it, and as Debian's kernels do to all but root.
@@ -266,8 +268,12 @@ class RootTest(unittest.TestCase):
         return report
 
     def assert_conserved(self, report):
-        """The ledger's law, for every process and kind of page."""
-        self.assertEqual(report["lost_events"], 0, report["failures"])
+        """The ledger's law, for every process and kind of page. Nothing is lost, but for what a kernel keeps to itself: see
+        test_bpf_calls_that_are_preempted."""
+        lost = 0
+        if report["tracer"]["rss_source"] == CLASSIC and kernel_is_preemptible():
+            lost = report["failures"].get("changes_passed_over", 0)
+        self.assertEqual(report["lost_events"], lost, report["failures"])
         self.assertTrue(report["processes"])
         for process in report["processes"]:
             rss = process["rss"]
@@ -285,6 +291,15 @@ class RootTest(unittest.TestCase):
             if rss["returned_bytes"] >= LEAST_FINDING:
                 last = process["findings"][-1]
                 self.assertEqual((last["cause"], last["bytes"]), ("returned", rss["returned_bytes"]))
+
+
+def kernel_is_preemptible():
+    """Whether a thread may lose its CPU inside of a system call. Where nothing says so, not."""
+    try:
+        with open("/sys/kernel/debug/sched/preempt") as file:
+            return "(full)" in (words := file.read()) or "(lazy)" in words
+    except OSError:
+        return False
 
 
 def claim_version(image, minor, micro):

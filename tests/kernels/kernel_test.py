@@ -289,7 +289,8 @@ FULL = QUICK | {
     "deepcopy, Python 3.13": [HERE + "DeepcopyTest.test_python_3_13"],
     "conservation": [CONSERVATION + name for name in (
         "test_threads", "test_fork", "test_exec", "test_programs_that_nothing_interrupts", "test_madvise",
-        "test_shared_memory", "test_mremap_growth", "test_file_mapping", "test_subprocesses", "test_the_classic_tracepoint_counts_the_same")],
+        "test_shared_memory", "test_mremap_growth", "test_file_mapping", "test_subprocesses",
+        "test_the_classic_tracepoint_counts_the_same", "test_bpf_calls_that_are_preempted")],
     "changes that threads keep": [HERE + "SplitCountersTest." + name for name in (
         "test_a_call_that_changes_nothing_is_charged_with_nothing", "test_threads_that_live_on_are_not_missing")],
     "attach": [CONSERVATION + "test_attach_agrees_with_the_page_tables"],
@@ -307,7 +308,8 @@ FULL = QUICK | {
 # For other numbers of processors, and for a kernel that can be preempted.
 THREADS = {
     "deepcopy, four lines": QUICK["deepcopy, four lines"],
-    "conservation": [HERE + "ThreadsTest.test_nothing_is_lost", CONSERVATION + "test_fork", CONSERVATION + "test_madvise"],
+    "conservation": [HERE + "ThreadsTest.test_nothing_is_lost", CONSERVATION + "test_fork", CONSERVATION + "test_madvise",
+                     CONSERVATION + "test_bpf_calls_that_are_preempted"],
     "attach": FULL["attach"],
 }
 LEVELS = {"quick": QUICK, "full": FULL, "threads": THREADS}

@@ -43,6 +43,7 @@ constexpr FailureName kFailureNames[MT_FAILURES] = {
 constexpr const char *kProgramNested = "program_nested";  // told by the kernel, and not by a program
 constexpr const char *kCallsPassedOver = "calls_passed_over";
 constexpr const char *kFaultsPassedOver = "page_faults_passed_over";
+constexpr const char *kChangesPassedOver = "changes_passed_over";
 
 // What it means that the kernel has passed over a program, because another was running on the CPU or, on a preemptible
 // kernel, was preempted there.
@@ -51,6 +52,8 @@ const char *name_of_miss(std::string_view program) {
         return kCallsPassedOver;  // the call is not counted; what it changes is charged all the same
     if (program.starts_with("on_page_"))
         return kFaultsPassedOver;
+    if (program == "on_classic_rss_stat")
+        return kChangesPassedOver;  // by bpf() calls that are preempted too: bpf_prog_active in trace_call_bpf()
     return kProgramNested;
 }
 
@@ -328,7 +331,9 @@ std::map<std::string, uint64_t> Tracer::failures() const {
 
 uint64_t Tracer::lost_events() const {
     auto counts = failures();
-    uint64_t lost = counts.contains(kProgramNested) ? counts[kProgramNested] : 0;
+    uint64_t lost = 0;
+    for (const char *missed : {kProgramNested, kChangesPassedOver})
+        lost += counts.contains(missed) ? counts[missed] : 0;
     for (const FailureName &failure : kFailureNames)
         if (failure.loses_bytes && counts.contains(failure.name))
             lost += counts[failure.name];
@@ -340,7 +345,7 @@ bool Tracer::lost_line_hits() const {
 }
 
 std::vector<std::string> Tracer::failure_names() {
-    std::vector<std::string> names = {kProgramNested, kCallsPassedOver, kFaultsPassedOver};
+    std::vector<std::string> names = {kProgramNested, kCallsPassedOver, kFaultsPassedOver, kChangesPassedOver};
     for (const FailureName &failure : kFailureNames)
         names.emplace_back(failure.name);
     return names;

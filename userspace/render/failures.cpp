@@ -25,6 +25,9 @@ constexpr FailureWords kFailures[] = {
     {"calls_passed_over", "entry or exit of a system call", "entries or exits of system calls",
      "passed over by the kernel, which was at another on that CPU: their calls are not counted; what they changed is "
      "charged all the same"},
+    {"changes_passed_over", "change of the resident set", "changes of the resident set",
+     "passed over by the kernel, which with --rss-source classic does so while any process's call of bpf() waits, "
+     "preempted, on that CPU: what changed is charged with the next change"},
     {"charges_full", "change of the resident set", "changes of the resident set",
      "not charged, because the table of charges was full: these pages are in \"unexplained\""},
     {"code_unreadable", "code object", "code objects",
