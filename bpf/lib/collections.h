@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Garbage collections, from python:gc__start(generation) and python:gc__done(objects collected).
  *
- * The programs may be preempted: they must not touch the per-CPU scratch, and so name the innermost frame only. Its code
- * object is announced by address; userspace reads it. */
+ * The programs may be preempted: they must not touch the per-CPU scratch, and so name the innermost frame only, and copy its
+ * code object into the ring buffer itself, where there is room for the longest. */
 #ifndef MEMTRACE_BPF_COLLECTIONS_H
 #define MEMTRACE_BPF_COLLECTIONS_H
 
@@ -24,22 +24,16 @@ static __always_inline void mt_announce_code(const struct mt_account *account, m
     struct mt_code_key key = {.code = code, .linetable = linetable, .account = account->id};
     if (!code || bpf_map_lookup_elem(&published_codes, &key))
         return;
-    const struct mt_python *python = &account->python;
-    struct mt_code_header header = {.record = {.kind = MT_RECORD_CODE, .account = account->id},
-                                    .code = code,
-                                    .linetable = linetable,
-                                    .first_line = mt_read_user_u64(code + python->code_first_line),
-                                    .missing = MT_MISSING_FILE | MT_MISSING_NAME | MT_MISSING_TABLE};
-    header.file.address = mt_read_user_u64(code + python->code_filename);
-    header.name.address = mt_read_user_u64(code + python->code_name);
-    header.table.address = linetable;
-    header.file.length = mt_read_user_u64(header.file.address + python->string_length);
-    header.name.length = mt_read_user_u64(header.name.address + python->string_length);
-    header.table.length = mt_read_user_u64(linetable + python->bytes_size);
-    if (bpf_ringbuf_output(&records, &header, sizeof(header), BPF_RB_FORCE_WAKEUP)) {
+    struct mt_code_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+    if (!record) {
         mt_count_failure(MT_FAIL_RING_FULL);
         return;
     }
+    if (!mt_capture_code(account, code, linetable, record)) {
+        bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+        return;
+    }
+    bpf_ringbuf_submit(record, mt_wakeup_for(record));
     mt_u8 one = 1;
     bpf_map_update_elem(&published_codes, &key, &one, BPF_ANY);
 }

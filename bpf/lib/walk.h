@@ -50,18 +50,15 @@ static __always_inline int mt_capture_string(const struct mt_python *python, mt_
     return 0;
 }
 
-/* Sends one code object. Returns 0 when it is on its way. */
-__noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
+/* Copies a code object into `record`. Returns how many bytes of that are used; 0: it cannot be.
+ * A function of its own, so that its bounds stay in registers: Linux 5.10 forgets those of what is spilled. */
+static __noinline mt_u64 mt_capture_code(const struct mt_account *account, mt_u64 code, mt_u64 linetable,
+                                         struct mt_code_record *record)
 {
-    struct mt_account *account = mt_find_account(account_id);
-    struct mt_scratch *s = mt_get_scratch();
-    if (!account || !s)
-        return -1;
     const struct mt_python *python = &account->python;
-    struct mt_code_record *record = &s->code;
     struct mt_code_header *header = &record->header;
     header->record.kind = MT_RECORD_CODE;
-    header->record.account = account_id;
+    header->record.account = account->id;
     header->code = code;
     header->linetable = linetable;
     header->missing = 0;
@@ -73,13 +70,13 @@ __noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
         header->missing |= MT_MISSING_FILE;
     mt_u64 at = mt_opaque(header->file.length_bytes);
     if (at > MT_FILE_BYTES)
-        return -1;
+        return 0;
     if (mt_capture_string(python, mt_read_user_u64(code + python->code_name), &header->name, record->bytes + at,
                           MT_NAME_BYTES))
         header->missing |= MT_MISSING_NAME;
     mt_u64 name_length = mt_opaque(header->name.length_bytes);
     if (name_length > MT_NAME_BYTES)
-        return -1;
+        return 0;
     at = mt_opaque(at + name_length);
     mt_u64 size = mt_opaque(mt_read_user_u64(linetable + python->bytes_size));
     header->table.address = linetable;
@@ -87,18 +84,32 @@ __noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
     header->table.length_bytes = 0;
     header->table.length = size;
     if (at > MT_FILE_BYTES + MT_NAME_BYTES)
-        return -1;
+        return 0;
     if (!size || size > MT_TABLE_BYTES ||
         bpf_probe_read_user(record->bytes + at, size, (void *)(linetable + python->bytes_data)))
         header->missing |= MT_MISSING_TABLE;
     else
         header->table.length_bytes = size;
+    return __builtin_offsetof(struct mt_code_record, bytes) + at + header->table.length_bytes;
+}
 
-    mt_u64 total = mt_opaque(__builtin_offsetof(struct mt_code_record, bytes) + at + header->table.length_bytes);
-    if (total > sizeof(*record))
+/* What could not be copied must be read before the process ends: wakes the reader then. */
+static __always_inline mt_u64 mt_wakeup_for(const struct mt_code_record *record)
+{
+    return record->header.missing ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* Sends one code object. Returns 0 when it is on its way. */
+__noinline int mt_publish_code(mt_u32 account_id, mt_u64 code, mt_u64 linetable)
+{
+    struct mt_account *account = mt_find_account(account_id);
+    struct mt_scratch *s = mt_get_scratch();
+    if (!account || !s)
         return -1;
-    /* What could not be copied must be read before the process ends: wake the reader now. */
-    return bpf_ringbuf_output(&records, record, total, header->missing ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+    mt_u64 total = mt_opaque(mt_capture_code(account, code, linetable, &s->code));
+    if (!total || total > sizeof(s->code))
+        return -1;
+    return bpf_ringbuf_output(&records, &s->code, total, mt_wakeup_for(&s->code));
 }
 
 /* Sends the code object of one frame in scratch->walk, unless it was sent before. Returns 0 when it is on its way. */

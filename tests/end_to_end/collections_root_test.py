@@ -46,6 +46,12 @@ print(json.dumps([{"generation": i, "count": b["collections"] - a["collections"]
                    "pause_ns": pauses[i], "cpu_ns": cpu[i]} for i, (a, b) in enumerate(zip(before, after))]), flush=True)
 sys.stdin.readline()
 """
+# Modules' code objects, of which each collects once and is gone a moment later.
+SHORT_LIVED = """
+for i in range(200):
+    exec(compile("import gc\\ngc.collect(0)\\n" + i * "x = 1\\n", f"/nowhere/{i}.py", "exec"), {})
+    junk = [bytearray(300) for _ in range(300)]
+"""
 
 
 class CollectionsTest(RootTest):
@@ -103,3 +109,10 @@ class CollectionsTest(RootTest):
         self.assertIn("[no python frame]", [row["owner"] for row in report["processes"][0]["gc"]["lines"]])
         rows = {row["generation"]: row for row in report["processes"][0]["gc"]["generations"]}
         self.assertGreaterEqual(rows[2]["count"], 7)
+
+    def test_code_that_is_gone_a_moment_later(self):
+        report = self.run_report(PYTHON, self.write("short_lived.py", SHORT_LIVED), options=["--no-look"])
+        self.assertEqual(report["failures"], {})
+        places = [row for row in report["processes"][0]["gc"]["lines"] if "/nowhere/" in (row["file"] or "")]
+        self.assertGreater(len(places), 100)  # fewer than 200: one may lie where another has
+        self.assertEqual({(row["function"], row["line"]) for row in places}, {("<module>", 2)})
