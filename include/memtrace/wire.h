@@ -69,23 +69,23 @@ enum mt_call {
 
 /* One row of counters a kind of failure. Every one of them reaches the user by name. */
 enum mt_failure {
-    MT_FAIL_RING_FULL = 0,      /* a stack or code object found no room; its bytes go to [line unknown] */
-    MT_FAIL_CHARGES_FULL = 1,   /* a charge found no room: these pages are in "unexplained" */
-    MT_FAIL_CALLS_FULL = 2,     /* a system call was not counted */
-    MT_FAIL_THREADS_FULL = 3,   /* a thread's state found no room: its calls are not counted */
-    MT_FAIL_ACCOUNTS_FULL = 4,  /* a process was not followed */
-    MT_FAIL_FRAME_READ = 5,     /* a frame was not readable: these pages are in [line unknown] */
-    MT_FAIL_NOT_CODE = 6,       /* a frame's code was no code object: these pages are in [line unknown] */
-    MT_FAIL_STACK_TOO_DEEP = 7, /* outermost frames left out: outer lines are charged too little */
-    MT_FAIL_NO_SCRATCH = 8,     /* the kernel gave no per-CPU buffer */
-    MT_FAIL_LINES_FULL = 9,     /* a hit of a line or function probe was not counted */
-    MT_FAIL_FRAME_REGISTER = 10, /* a frame was taken from the wrong register; from then on it is read instead */
-    MT_FAIL_COLLECTIONS_FULL = 11, /* a garbage collection was not counted */
-    MT_FAIL_NATIVE_FULL = 12, /* native code that is not named: its pages are in [no python frame] all the same */
-    MT_FAIL_OWNERS_FULL = 13, /* --owners: pages whose owner is not known, or is an older one */
-    MT_FAIL_COPIES_FULL = 14, /* --owners: a page that was copied on write is not counted */
+    MT_FAIL_RING_FULL = 0,          /* a stack or code object found no room; its bytes go to [line unknown] */
+    MT_FAIL_CHARGES_FULL = 1,       /* a charge found no room: these pages are in "unexplained" */
+    MT_FAIL_CALLS_FULL = 2,         /* a system call was not counted */
+    MT_FAIL_THREADS_FULL = 3,       /* a thread's state found no room: its calls are not counted */
+    MT_FAIL_ACCOUNTS_FULL = 4,      /* a process was not followed */
+    MT_FAIL_FRAME_READ = 5,         /* a frame was not readable: these pages are in [line unknown] */
+    MT_FAIL_NOT_CODE = 6,           /* a frame's code was no code object: these pages are in [line unknown] */
+    MT_FAIL_STACK_TOO_DEEP = 7,     /* outermost frames left out: outer lines are charged too little */
+    MT_FAIL_NO_SCRATCH = 8,         /* the kernel gave no per-CPU buffer */
+    MT_FAIL_LINES_FULL = 9,         /* a hit of a line or function probe was not counted */
+    MT_FAIL_FRAME_REGISTER = 10,    /* a frame was taken from the wrong register; from then on it is read instead */
+    MT_FAIL_COLLECTIONS_FULL = 11,  /* a garbage collection was not counted */
+    MT_FAIL_NATIVE_FULL = 12,       /* native code that is not named: its pages are in [no python frame] all the same */
+    MT_FAIL_OWNERS_FULL = 13,       /* --owners: pages whose owner is not known, or is an older one */
+    MT_FAIL_COPIES_FULL = 14,       /* --owners: a page that was copied on write is not counted */
     MT_FAIL_LINE_THREADS_FULL = 15, /* the kernel had no room for what the line engine remembers of a thread */
-    MT_FAIL_PREEMPTED = 16, /* a program had preempted another: these pages are in [line unknown] */
+    MT_FAIL_PREEMPTED = 16,         /* a program had preempted another: these pages are in [line unknown] */
     MT_FAILURES = 17,
 };
 
@@ -130,7 +130,7 @@ struct mt_python {
     mt_u32 interpreter_threads_head;
     mt_u32 thread_next;
     mt_u32 thread_id;
-    mt_u32 thread_frame;  /* the innermost frame, or the _PyCFrame that has it */
+    mt_u32 thread_frame; /* the innermost frame, or the _PyCFrame that has it */
     mt_u32 cframe_frame;
     mt_u32 frame_code;
     mt_u32 frame_previous;
@@ -156,7 +156,7 @@ struct mt_python {
     mt_u32 pthread_pointer;  /* where the thread pointer points: its start on x86-64, its end on aarch64 */
     mt_u32 pthread_specific; /* the first 32 keys' values; MT_NO_FIELD: not known */
     mt_u32 pthread_tid;      /* what gettid() is in it; MT_NO_FIELD: not known, or not needed */
-    mt_u32 unused;
+    mt_u32 unused;           /* zero, so that rows compare by their bytes */
 };
 
 /* A file, as the kernel knows it: super block's device ((major << 20) | minor) and inode number. */
@@ -174,7 +174,7 @@ enum mt_account_state {
 enum mt_opened_by { MT_OPENED_BY_ATTACH = 0, MT_OPENED_BY_EXEC = 1, MT_OPENED_BY_FORK = 2 };
 enum mt_closed_by { MT_CLOSED_BY_DETACH = 0, MT_CLOSED_BY_EXIT = 1, MT_CLOSED_BY_EXEC = 2 };
 
-#define MT_SLOTS 1024          /* accounts at once; a power of two */
+#define MT_SLOTS 1024 /* accounts at once; a power of two */
 #define MT_NO_ACCOUNT 0xffffffffu
 #define MT_ARGS_BYTES 256
 
@@ -200,24 +200,24 @@ struct mt_account {
     mt_u64 mm;        /* the kernel's mm_struct, as an opaque key */
     mt_u64 opened_ns;
     mt_u64 closed_ns;
-    mt_s64 start[MT_MEMBERS]; /* what the kernel counted at opening: 0 for an account opened by fork or exec */
-    mt_s64 end[MT_MEMBERS];   /* what the kernel counted at closing */
-    mt_s64 folded[MT_MEMBERS];      /* percpu_counter.count as last seen */
+    mt_s64 start[MT_MEMBERS];        /* what the kernel counted at opening: 0 for an account opened by fork or exec */
+    mt_s64 end[MT_MEMBERS];          /* what the kernel counted at closing */
+    mt_s64 folded[MT_MEMBERS];       /* percpu_counter.count as last seen */
     mt_u64 per_cpu_base[MT_MEMBERS]; /* percpu_counter.counters */
-    mt_s64 rss;                     /* running: start + all charges of file, anon and shmem */
+    mt_s64 rss;                      /* running: start + all charges of file, anon and shmem */
     mt_s64 peak_rss;
-    mt_u64 sequence; /* counts the changes charged */
+    mt_u64 sequence;        /* counts the changes charged */
     mt_s64 own[MT_MEMBERS]; /* what its threads had counted by themselves when they were last looked at, to close it */
     mt_u64 own_changes;     /* times that this was changed */
     mt_u64 own_changes_looked_at; /* as it was then */
-    mt_s32 calling;  /* threads that are inside one of the calls of enum mt_call */
-    mt_u32 native_names; /* native places published; from MT_NATIVE_NAMES on there are no more */
+    mt_s32 calling;               /* threads that are inside one of the calls of enum mt_call */
+    mt_u32 native_names;          /* native places published; from MT_NATIVE_NAMES on there are no more */
     struct mt_file_id executable; /* of an account opened by exec */
     struct mt_python python;
     mt_u64 interpreter; /* the newest one, as of the last call or search */
     char comm[16];
     mt_u32 args_length;
-    mt_u32 mm_id; /* the classic tracepoint's name for this mm */
+    mt_u32 mm_id;          /* the classic tracepoint's name for this mm */
     mt_u32 has_run_python; /* 1: a Python frame was met, or may have been before the account was opened */
     mt_u32 zero;
     char args[MT_ARGS_BYTES]; /* argv as exec laid it out, NUL between */
@@ -288,11 +288,11 @@ enum mt_copy_state {
 
 /* What is remembered of a thread between its events. */
 struct mt_thread {
-    mt_u64 state;       /* PyThreadState; 0 when it has none */
-    mt_u64 interpreter; /* the only interpreter there was when the state was found; 0 when there were several */
-    mt_u64 no_state_at; /* newest PyThreadState of the interpreter when this thread was found to have none */
-    mt_u64 chain;       /* hash of the frames (address, code, instruction) at the last event */
-    mt_u64 stack;       /* and the stack that they were published as */
+    mt_u64 state;         /* PyThreadState; 0 when it has none */
+    mt_u64 interpreter;   /* the only interpreter there was when the state was found; 0 when there were several */
+    mt_u64 no_state_at;   /* newest PyThreadState of the interpreter when this thread was found to have none */
+    mt_u64 chain;         /* hash of the frames (address, code, instruction) at the last event */
+    mt_u64 stack;         /* and the stack that they were published as */
     mt_u64 call_argument; /* brk: the program break before the call; else the call's first argument */
     mt_u64 call_size;     /* mmap, mremap, madvise: the second, bytes from there on */
     mt_u64 fault_address; /* with --owners: of the last page fault, */
@@ -313,7 +313,7 @@ struct mt_thread {
     mt_u8 call_maps_code;
     mt_u8 fault_copies; /* enum mt_copy_state */
     mt_u8 copy_owner;
-    mt_u8 copy_write; /* bits of enum mt_write */
+    mt_u8 copy_write;  /* bits of enum mt_write */
     mt_u8 place_owner; /* with place_stack */
     mt_u8 place_call;
     mt_u8 zero[7];
@@ -358,12 +358,12 @@ struct mt_line_key {
 struct mt_line_row {
     mt_u64 hits;    /* of the line */
     mt_u64 entries; /* into its function, at this line: the first, or where a generator goes on */
-    mt_u32 id; /* counts from 1 through all accounts */
+    mt_u32 id;      /* counts from 1 through all accounts */
     mt_u32 zero;
 };
 
-/* The line engine. What is remembered of a thread: at which line (mt_line_row.id) each of its frames is. A table with one place a slot,
- * where a newer frame displaces an older. */
+/* The line engine. What is remembered of a thread: at which line (mt_line_row.id) each of its frames is. A table with
+ * one place a slot, where a newer frame displaces an older. */
 #define MT_LINE_FRAMES 256 /* a power of two; from Linux 7.0 on a row may have no more than 8 KiB */
 
 struct mt_line_frame {
@@ -401,7 +401,7 @@ enum mt_record_kind {
     MT_RECORD_IMPORT = 5,
     MT_RECORD_NATIVE = 6,
     MT_RECORD_ENDING = 7,
-    MT_RECORD_TOUCH = 8,  /* this one and those below: with --owners, in a ring buffer of their own */
+    MT_RECORD_TOUCH = 8, /* this one and those below: with --owners, in a ring buffer of their own */
     MT_RECORD_MOVE = 9,
     MT_RECORD_INHERIT = 10,
 };
@@ -478,7 +478,8 @@ struct mt_ending_record {
 /* Of a pair of probes, which one fired: the cookie that each is attached with. */
 enum mt_probe_end { MT_PROBE_DONE = 0, MT_PROBE_START = 1 };
 
-/* An import that begins or ends; those between belong to what it pulled in. Found in sys.modules, a module causes none. */
+/* An import that begins or ends; those between belong to what it pulled in. Found in sys.modules, a module causes none.
+ */
 struct mt_import_record {
     struct mt_record record;
     mt_u32 tid;
@@ -486,7 +487,7 @@ struct mt_import_record {
     mt_u8 found; /* of one that ends: whether there was such a module */
     mt_u16 zero;
     mt_u64 ns;
-    mt_s64 rss; /* the account's */
+    mt_s64 rss;                   /* the account's */
     char module[MT_MODULE_BYTES]; /* UTF-8, ends in NUL; cut when longer */
 };
 
@@ -512,9 +513,9 @@ struct mt_native_site {
 };
 
 #define MT_NATIVE_WORTH_BYTES (64u << 10) /* what changes less is not named: to unwind costs milliseconds */
-#define MT_NATIVE_NAMES 1024      /* of an account */
+#define MT_NATIVE_NAMES 1024              /* of an account */
 #define MT_NATIVE_STACK_BYTES 8192
-#define MT_USER_REGISTERS 34      /* room for x86-64's 21 and aarch64's 34, in struct pt_regs' order */
+#define MT_USER_REGISTERS 34 /* room for x86-64's 21 and aarch64's 34, in struct pt_regs' order */
 
 /* What it takes to unwind a thread's native stack. */
 struct mt_native_record {
