@@ -141,7 +141,7 @@ class ConservationTest(RootTest):
 
     def test_bpf_calls_that_are_preempted(self):
         """Where kernels are preemptible, the classic tracepoint runs no program on a CPU on which a call of bpf() waits to run
-        on. What memtrace takes by itself does, and the sums are right with either."""
+        on. What memtrace takes by itself does."""
         beside = self.start(PYTHON, "-c", CALLS_BPF, stdout=subprocess.PIPE, text=True, preexec_fn=on_one_cpu)
         self.assertEqual(beside.stdout.readline(), "ready\n")
         passed_over = {}

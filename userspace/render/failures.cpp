@@ -27,7 +27,8 @@ constexpr FailureWords kFailures[] = {
      "charged all the same"},
     {"changes_passed_over", "change of the resident set", "changes of the resident set",
      "passed over by the kernel, which with --rss-source classic does so while any process's call of bpf() waits, "
-     "preempted, on that CPU: what changed is charged with the next change"},
+     "preempted, on that CPU: what changed is charged with the next change, and after the last one it is in "
+     "\"unexplained\""},
     {"charges_full", "change of the resident set", "changes of the resident set",
      "not charged, because the table of charges was full: these pages are in \"unexplained\""},
     {"code_unreadable", "code object", "code objects",
