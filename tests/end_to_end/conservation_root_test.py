@@ -21,8 +21,9 @@ sys.stdin.readline()
 
 # Is in bpf() nearly all the time, copying a value of 128 KiB out of a map of its own.
 CALLS_BPF = f"""
-import ctypes, os, resource, struct, sys
-resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # before Linux 5.11 maps are locked
+import contextlib, ctypes, os, resource, struct, sys
+with contextlib.suppress(ValueError):  # before Linux 5.11 maps are locked memory
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 libc = ctypes.CDLL(None)
 def bpf(command, *words):
     return libc.syscall({BPF}, command, struct.pack(*words).ljust(120, b"\\0"), 120)
