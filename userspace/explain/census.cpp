@@ -8,7 +8,6 @@ namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kMarkBytes = 16;
 constexpr uint64_t kLargestSmall = 512;  // SMALL_REQUEST_THRESHOLD: pymalloc has no larger blocks
 constexpr size_t kMaxLarge = 1 << 20;    // 64 MiB of ours
 constexpr size_t kMaxOwners = 1 << 20;
@@ -26,30 +25,13 @@ CensusTaker::Count &CensusTaker::count(uint32_t type) {
     return counts_[type];
 }
 
-CensusTaker::Marks *CensusTaker::find_marks(uint64_t address, size_t &place) {
-    auto above = std::upper_bound(arenas_.begin(), arenas_.end(), address);
-    auto index = static_cast<size_t>(above - arenas_.begin()) - 1;
-    if (above == arenas_.begin() || index >= marks_.size() || address - arenas_[index] >= place_.arena_bytes)
-        return nullptr;
-    Marks &marks = marks_[index];
-    if (marks.is_buffer.empty()) {
-        marks.is_buffer.resize(place_.arena_bytes / kMarkBytes);
-        marks.is_object.resize(place_.arena_bytes / kMarkBytes);
-    }
-    place = (address - arenas_[index]) / kMarkBytes;
-    return &marks;
-}
-
 // A buffer that is not filled may begin with what was left by an object that had its place.
 void CensusTaker::own_small(uint64_t address) {
-    size_t at = 0;
-    Marks *marks = find_marks(address, at);
-    if (!marks)
+    BlockMarks::Part marks = marks_.from(address);
+    marks.set_buffer(0);
+    if (!marks.is_object(0))
         return;
-    marks->is_buffer[at] = true;
-    if (!marks->is_object[at])
-        return;
-    marks->is_object[at] = false;
+    marks.set_object(0, false);
     auto bytes = block_bytes_at(memory_, place_, address);
     std::array<uint8_t, 48> beginning;
     size_t size = std::min<size_t>(beginning.size(), bytes.value_or(0));
@@ -69,17 +51,12 @@ void CensusTaker::own_small(uint64_t address) {
     }
 }
 
-bool CensusTaker::is_in_arena(uint64_t address) const {
-    auto above = std::upper_bound(arenas_.begin(), arenas_.end(), address);
-    return above != arenas_.begin() && address - *std::prev(above) < place_.arena_bytes;
-}
-
 // Whether its block is known.
 bool CensusTaker::own(uint32_t type, uint64_t address) {
     own_small(address);
     auto found = large_.find(address);
     if (found == large_.end())
-        return is_in_arena(address);
+        return marks_.is_in_arena(address);
     if (found->second.is_owned)
         return true;
     LargeBlock &block = found->second;
@@ -93,7 +70,7 @@ bool CensusTaker::own(uint32_t type, uint64_t address) {
 std::vector<uint64_t> CensusTaker::buffers_elsewhere() const {
     std::vector<uint64_t> addresses;
     for (auto [address, type] : owners_)
-        if (!large_.contains(address) && !is_in_arena(address))
+        if (!large_.contains(address) && !marks_.is_in_arena(address))
             addresses.push_back(address);
     return addresses;
 }
@@ -212,20 +189,19 @@ void CensusTaker::add_pool(const UsedPoolCopy &pool) {
         finish_arena();
         arena_ = pool.arena;
     }
-    size_t first = 0;  // of the pool's marks
-    Marks *marks = find_marks(pool.address, first);
+    BlockMarks::Part marks = marks_.from(pool.address);
     pins_.blocks += pool.live.size();
     arena_live_bytes_ += pool.live.size() * pool.block_bytes;
     for (uint32_t at : pool.live) {
         if (pins_.addresses.size() < kMaxPinAddresses)
             pins_.addresses.push_back(pool.address + at);
-        size_t end = std::min<size_t>(at + pool.block_bytes, pool.bytes.size()), place = first + at / kMarkBytes;
+        size_t end = std::min<size_t>(at + pool.block_bytes, pool.bytes.size());
         std::span<const uint8_t> block = pool.bytes.subspan(std::min<size_t>(at, end), end - std::min<size_t>(at, end));
         std::optional<IdentifiedObject> object;
-        if (!marks || !marks->is_buffer[place])
+        if (!marks.is_buffer(at))
             object = types_.identify(block);
-        if (marks && object)
-            marks->is_object[place] = true;
+        if (object)
+            marks.set_object(at, true);
         if (!object) {
             census_.small_buffers.blocks++;
             census_.small_buffers.bytes += pool.block_bytes;

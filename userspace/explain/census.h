@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "explain/block_marks.h"
 #include "snapshots/glibc_malloc.h"
 #include "snapshots/pymalloc.h"
 #include "snapshots/python_types.h"
@@ -81,8 +82,7 @@ class CensusTaker {
         : types_(memory, version),
           memory_(memory),
           version_(version),
-          arenas_(std::move(arenas)),
-          marks_(std::min(arenas_.size(), kMaxMarkedArenas)),
+          marks_(std::move(arenas), place.arena_bytes),
           place_(place) {}
 
     void add_chunk(const LiveChunk &chunk, bool is_mapped);
@@ -122,19 +122,9 @@ class CensusTaker {
         uint64_t in_arena = 0;  // in the one that is being read
     };
 
-    // What is known of an arena's blocks, by their place in units of 16 bytes.
-    struct Marks {
-        std::vector<bool> is_buffer;  // an object has it for its table or buffer
-        std::vector<bool> is_object;  // was counted as one
-    };
-    static constexpr size_t kMaxMarkedArenas = 16384;  // 256 MiB of ours, for 16 GiB
-
-    // The marks of the block at this address, and its place there; null where there are none.
-    Marks *find_marks(uint64_t address, size_t &place);
     void own_small(uint64_t address);
     Count &count(uint32_t type);
     bool own(uint32_t type, uint64_t address);
-    bool is_in_arena(uint64_t address) const;
     void add_owner(uint32_t type, uint64_t buffer);
     void add_mapping(uint32_t type, std::span<const uint8_t> block);
     void add_collected(const IdentifiedObject &object, uint64_t block);
@@ -144,8 +134,7 @@ class CensusTaker {
     TypeTable types_;
     const ResidentMemory &memory_;
     PythonVersion version_;
-    std::vector<uint64_t> arenas_;
-    std::vector<Marks> marks_;
+    BlockMarks marks_;
     PymallocPlace place_;
     Census census_;
     std::vector<Count> counts_;                       // by type
