@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
+#include "base/file_descriptor.h"
+
 namespace memtrace {
 namespace {
 
@@ -17,12 +21,42 @@ TEST(ProcFiles, ParsesMappings) {
     EXPECT_EQ(mappings[0].start, 0x400000u);
     EXPECT_EQ(mappings[0].end, 0x41f000u);
     EXPECT_EQ(mappings[0].inode, 655u);
-    EXPECT_EQ(mappings[0].path, "/usr/bin/python3.11");
+    EXPECT_EQ(mappings[0].path(), "/usr/bin/python3.11");
     EXPECT_EQ(mappings[0].map_file(42), "/proc/42/map_files/400000-41f000");
-    EXPECT_EQ(mappings[1].path, "");
-    EXPECT_EQ(mappings[2].permissions, "r-xp");
+    EXPECT_EQ(mappings[1].path(), "");
+    EXPECT_EQ(mappings[2].permissions(), "r-xp");
     EXPECT_EQ(mappings[2].offset, 0x2000u);
-    EXPECT_EQ(mappings[2].path, "/opt/a name (deleted)");
+    EXPECT_EQ(mappings[2].path(), "/opt/a name (deleted)");
+}
+
+TEST(ProcFiles, NamesAreKeptOnce) {
+    MappingParser parser;
+    auto first = parser.parse("1000-2000 r--p 00000000 fe:00 655 /usr/lib/a.so"),
+         none = parser.parse("2000-3000 rw-p 0 00:00 0 "),
+         again = parser.parse("3000-4000 r-xp 00001000 fe:00 655 /usr/lib/a.so");
+    ASSERT_TRUE(first && none && again);
+    EXPECT_EQ(first->name, again->name);
+    EXPECT_FALSE(none->name);
+}
+
+TEST(ProcFiles, NamesThatAreTooManyAreNotKept) {
+    MappingParser parser;
+    std::string last;
+    for (int i = 0; i < 3000; i++)
+        last = parser.parse("1000-2000 r--p 00000000 fe:00 1 " + std::to_string(i) + std::string(32000, 'a'))->path();
+    EXPECT_EQ(last, "?");
+}
+
+TEST(ProcFiles, LinesOfAFile) {
+    char name[] = "/tmp/memtrace_lines_XXXXXX";
+    FileDescriptor file(mkstemp(name));
+    std::string text = "one\n\n" + std::string(200000, 'x') + "\nlast";
+    ASSERT_EQ(write(file.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    std::vector<std::string> lines;
+    EXPECT_TRUE(for_each_line(name, [&](std::string_view line) { lines.emplace_back(line); }));
+    EXPECT_EQ(lines, (std::vector<std::string>{"one", "", std::string(32 << 10, 'x'), "last"}));
+    unlink(name);
+    EXPECT_FALSE(for_each_line("/no/such/file", [](std::string_view) {}));
 }
 
 TEST(ProcFiles, SplitsAtNul) {

@@ -18,6 +18,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/counted.h"
 #include "base/failure.h"
 #include "process/frozen_process.h"
 #include "process/memory_map.h"
@@ -36,9 +37,9 @@ std::vector<AddressRange> data_of(const mt_file_id &module, const std::vector<Ma
     uint64_t end = 0;
     for (const MappedMemory &part : memory) {
         const Mapping &mapping = part.mapping;
-        bool is_writable = mapping.permissions.starts_with("rw");
+        bool is_writable = mapping.permissions().starts_with("rw");
         bool is_module = mapping.inode == module.inode && mapping.device == module.device;
-        bool is_behind = before_is_data && mapping.start == end && !mapping.inode && mapping.path.empty();
+        bool is_behind = before_is_data && mapping.start == end && !mapping.inode && mapping.path().empty();
         before_is_data = is_writable && (is_module || is_behind);
         end = mapping.end;
         if (before_is_data)
@@ -51,7 +52,7 @@ std::vector<AddressRange> data_of(const mt_file_id &module, const std::vector<Ma
 AddressRange heap_of(const std::vector<MappedMemory> &memory) {
     AddressRange heap;
     for (const MappedMemory &part : memory)
-        if (part.mapping.path == "[heap]")
+        if (part.mapping.path() == "[heap]")
             heap = {heap.start ? heap.start : part.mapping.start, part.mapping.end};
     return heap;
 }
@@ -60,7 +61,7 @@ std::optional<GlibcPlace> find_glibc(const ResidentMemory &resident, const std::
     uint64_t heap_start = heap_of(memory).start;
     for (const MappedMemory &part : memory) {
         const Mapping &mapping = part.mapping;
-        std::string name = mapping.path.substr(mapping.path.rfind('/') + 1);
+        std::string name = mapping.path().substr(mapping.path().rfind('/') + 1);
         int minor = 0;
         // Until 2.33 the file's name has the version.
         bool is_old = std::sscanf(name.c_str(), "libc-2.%d.so", &minor) == 1;
@@ -75,23 +76,23 @@ std::optional<GlibcPlace> find_glibc(const ResidentMemory &resident, const std::
 }
 
 std::string owner_of(const Mapping &mapping) {
-    if (mapping.path == "[heap]")
+    if (mapping.path() == "[heap]")
         return "c_heap_live";
-    if (mapping.path == "[stack]")
+    if (mapping.path() == "[stack]")
         return "stack";
     return "anonymous";
 }
 
 // Private memory of no file.
 bool is_anonymous(const MappedMemory &part) {
-    return part.mapping.permissions.ends_with('p') && !part.mapping.inode && owner_of(part.mapping) == "anonymous";
+    return part.mapping.permissions().ends_with('p') && !part.mapping.inode && owner_of(part.mapping) == "anonymous";
 }
 
 // Mappings that an allocator may have made.
 std::vector<AddressRange> anonymous_mappings(const std::vector<MappedMemory> &memory) {
     std::vector<AddressRange> ranges;
     for (const MappedMemory &part : memory)
-        if (part.rss_bytes && part.mapping.permissions.starts_with("rw") && is_anonymous(part))
+        if (part.rss_bytes && part.mapping.permissions().starts_with("rw") && is_anonymous(part))
             ranges.push_back({part.mapping.start, part.mapping.end});
     return ranges;
 }
@@ -116,7 +117,7 @@ std::vector<AddressRange> joined_mappings(const std::vector<MappedMemory> &memor
     return ranges;
 }
 
-std::vector<MappedMemory> read_mappings_of(int pid) {
+MemoryMap read_memory_of(int pid) {
     auto memory = read_memory_map(pid);
     if (!memory)
         fail("process {} is not ours to look into: {}", pid, strerror(errno));
@@ -147,7 +148,7 @@ class Explainer {
         : attempts_(attempts),
           resident_(pid),
           place_(place),
-          memory_(read_mappings_of(pid)),
+          map_(read_memory_of(pid)),
           memory_devices_(read_memory_devices(pid)),
           is_known_(is_known(python)) {
         explanation_.pid = pid;
@@ -166,15 +167,19 @@ class Explainer {
     }
 
     const std::vector<MappedMemory> &memory() const {
-        return memory_;
+        return map_.parts;
     }
 
   private:
     // The layers as the kernel sees them.
     void take_mappings() {
+        if (map_.left_out)
+            incomplete("Left out: {}, after the first {}. {:.2f} MiB are resident there, and in no figure.",
+                       counted(map_.left_out, "mapping", "mappings"), with_thousands(kMaxMappings),
+                       static_cast<double>(map_.left_out_rss_bytes) / (1 << 20));
         std::map<std::string, MappedFile> files;
         std::map<std::string, int64_t> shared;
-        for (const MappedMemory &part : memory_) {
+        for (const MappedMemory &part : map_.parts) {
             const Mapping &mapping = part.mapping;
             explanation_.rss_bytes += part.rss_bytes;
             explanation_.pss_bytes += part.pss_bytes;
@@ -193,12 +198,12 @@ class Explainer {
                 continue;
             }
             if (is_shared)
-                shared[mapping.path] += part.rss_bytes - part.anonymous_bytes;
-            MappedFile &file = files[mapping.path];
-            file.path = mapping.path;
+                shared[mapping.path()] += part.rss_bytes - part.anonymous_bytes;
+            MappedFile &file = files[mapping.path()];
+            file.path = mapping.path();
             file.resident_bytes += is_shared ? part.anonymous_bytes : part.rss_bytes;
             file.changed_bytes += part.anonymous_bytes;
-            file.has_code |= mapping.permissions.find('x') != std::string::npos;
+            file.has_code |= mapping.permissions()[2] == 'x';
         }
         if (auto peak = read_peak_rss(explanation_.pid))
             explanation_.peak_rss_bytes = std::max(*peak, explanation_.rss_bytes);
@@ -214,12 +219,12 @@ class Explainer {
 
     // What its allocators make of them.
     void take_allocators() {
-        std::vector<AddressRange> data = data_of(explanation_.python.file, memory_);
+        std::vector<AddressRange> data = data_of(explanation_.python.file, map_.parts);
         if (!is_known_)
             place_ = std::nullopt;
         else if (!place_ || !update_pymalloc(resident_, data, *place_))
             place_ = look_again(attempts_, [&] { return find_pymalloc(resident_, data); });
-        auto glibc = look_again(attempts_, [&] { return find_glibc(resident_, memory_); });
+        auto glibc = look_again(attempts_, [&] { return find_glibc(resident_, map_.parts); });
         // What is in use of another allocator's heap is not known.
         if (!glibc)
             move_layer("c_heap_live", "anonymous", static_cast<uint64_t>(layers_["c_heap_live"]));
@@ -280,7 +285,7 @@ class Explainer {
     // Of a mapping that an object made, what is in memory and nothing else's.
     int64_t resident_private_bytes(const AddressRange &range) const {
         int64_t sum = 0;
-        for (auto part = first_part(range); part != memory_.end() && part->mapping.start < range.end; ++part) {
+        for (auto part = first_part(range); part != map_.parts.end() && part->mapping.start < range.end; ++part) {
             const Mapping &mapping = part->mapping;
             AddressRange both{std::max(range.start, mapping.start), std::min(range.end, mapping.end)};
             if (both.start >= both.end || !part->rss_bytes || !is_anonymous(*part))
@@ -297,7 +302,7 @@ class Explainer {
     }
 
     void take_mimalloc(std::span<const AddressRange> data) {
-        explanation_.mimalloc = read_mimalloc(resident_, data, anonymous_mappings(memory_));
+        explanation_.mimalloc = read_mimalloc(resident_, data, anonymous_mappings(map_.parts));
         if (!explanation_.mimalloc)
             return;
         for (const MimallocSegment &segment : explanation_.mimalloc->segments) {
@@ -324,7 +329,7 @@ class Explainer {
                 last.pop_front();
         };
         const GlibcSnapshot &glibc =
-            explanation_.glibc.emplace(read_glibc_malloc(resident_, place, heap_of(memory_), take));
+            explanation_.glibc.emplace(read_glibc_malloc(resident_, place, heap_of(map_.parts), take));
         for (const GlibcArena &arena : glibc.arenas) {
             known_.insert(known_.end(), arena.heaps.begin(), arena.heaps.end());
             take_layers(arena);
@@ -345,9 +350,9 @@ class Explainer {
         sort_known();
         // One may begin where an object says, or a mapping does.
         std::vector<uint64_t> blocks = census.buffers_elsewhere();
-        for (const AddressRange &mapping : anonymous_mappings(memory_))
+        for (const AddressRange &mapping : anonymous_mappings(map_.parts))
             blocks.push_back(mapping.start + kChunkHeaderBytes);
-        MappedChunks found = find_mapped_chunks(resident_, joined_mappings(memory_), known_, blocks, parameters);
+        MappedChunks found = find_mapped_chunks(resident_, joined_mappings(map_.parts), known_, blocks, parameters);
         if (!found.complete)
             incomplete(
                 "There is more private memory than may be searched for large blocks of the C library: {} of {} were "
@@ -376,7 +381,7 @@ class Explainer {
         sort_known();
         auto page = static_cast<uint64_t>(getpagesize());
         auto known = known_.begin();
-        for (const MappedMemory &part : memory_) {
+        for (const MappedMemory &part : map_.parts) {
             if (!may_have_huge_pages(part) || !is_anonymous(part))
                 continue;
             for (uint64_t at = part.mapping.start; at < part.mapping.end;) {
@@ -424,7 +429,7 @@ class Explainer {
     }
 
     bool has_huge_pages(const AddressRange &range) const {
-        for (auto part = first_part(range); part != memory_.end() && part->mapping.start < range.end; ++part)
+        for (auto part = first_part(range); part != map_.parts.end() && part->mapping.start < range.end; ++part)
             if (may_have_huge_pages(*part))
                 return true;
         return false;
@@ -432,7 +437,7 @@ class Explainer {
 
     // The first mapping that ends behind the range's start.
     std::vector<MappedMemory>::const_iterator first_part(const AddressRange &range) const {
-        return std::upper_bound(memory_.begin(), memory_.end(), range.start,
+        return std::upper_bound(map_.parts.begin(), map_.parts.end(), range.start,
                                 [](uint64_t at, const MappedMemory &part) { return at < part.mapping.end; });
     }
 
@@ -465,9 +470,9 @@ class Explainer {
 
     // The owner of the mapping that has this address.
     std::string owner_at(uint64_t address) const {
-        auto above = std::upper_bound(memory_.begin(), memory_.end(), address,
+        auto above = std::upper_bound(map_.parts.begin(), map_.parts.end(), address,
                                       [](uint64_t at, const MappedMemory &m) { return at < m.mapping.start; });
-        return owner_of(above == memory_.begin() ? Mapping{} : std::prev(above)->mapping);
+        return owner_of(above == map_.parts.begin() ? Mapping{} : std::prev(above)->mapping);
     }
 
     template <typename... Values>
@@ -484,7 +489,7 @@ class Explainer {
     int attempts_;
     ResidentMemory resident_;
     std::optional<PymallocPlace> place_;
-    std::vector<MappedMemory> memory_;
+    MemoryMap map_;
     std::set<uint64_t> memory_devices_;
     bool is_known_;                                         // the interpreter's version
     std::vector<AddressRange> known_;                       // to an allocator
@@ -552,7 +557,7 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
         std::optional<PymallocPlace> place;
         if (is_known(python))
             place = look_again(kAttempts, [&] {
-                return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_mappings_of(pid)));
+                return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_memory_of(pid).parts));
             });
         uint64_t frozen_ns = 0;
         for (int pause = 0; pause < kPauses && (pause == 0 || is_contradictory(explanation)); pause++) {

@@ -182,7 +182,7 @@ std::string find_in_path(const std::string &command) {
 std::optional<ElfImage> open_image(int pid, const Mapping &mapping, const std::set<std::string> &symbols) {
     if (auto image = read_elf_image(mapping.map_file(pid), symbols))
         return image;
-    std::string path = fmt::format("/proc/{}/root{}", pid, mapping.path);
+    std::string path = fmt::format("/proc/{}/root{}", pid, mapping.path());
     struct stat status;
     if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != mapping.inode ||
         (uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev)) != mapping.device)
@@ -221,7 +221,7 @@ std::optional<FoundPython> find_python(int pid) {
         if (!image)
             continue;
         uint64_t bias = image->position_independent ? mapping.start - image->first_address : 0;
-        if (auto found = inspect(mapping.path, {mapping.device, mapping.inode}, bias, *image)) {
+        if (auto found = inspect(mapping.path(), {mapping.device, mapping.inode}, bias, *image)) {
             std::string path = mapping.map_file(pid);
             found->map_file = path.substr(path.rfind('/') + 1);
             take_thread_descriptor(*found, image->machine, find_thread_descriptor(pid, modules));

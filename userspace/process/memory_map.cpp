@@ -6,17 +6,21 @@
 #include <cctype>
 #include <charconv>
 #include <string_view>
+#include <utility>
 
 namespace memtrace {
 
 namespace {
 
+// More than any address space; that many times a million can still be added up.
+constexpr uint64_t kMostKib = uint64_t{1} << 33;
+
 // "Rss:      132 kB", behind the colon.
 int64_t parse_kib(std::string_view figure) {
     figure.remove_prefix(std::min(figure.find_first_of("0123456789"), figure.size()));
-    int64_t kib = 0;
+    uint64_t kib = 0;
     std::from_chars(figure.data(), figure.data() + figure.size(), kib);
-    return kib * 1024;
+    return static_cast<int64_t>(std::min(kib, kMostKib) * 1024);
 }
 
 void take_figure(MappedMemory &memory, std::string_view line) {
@@ -37,31 +41,58 @@ void take_figure(MappedMemory &memory, std::string_view line) {
 
 }  // namespace
 
-std::vector<MappedMemory> parse_memory_map(const std::string &text) {
-    std::vector<MappedMemory> all;
-    for (size_t at = 0; at < text.size();) {
-        size_t end = std::min(text.find('\n', at), text.size());
-        std::string line = text.substr(at, end - at);
-        at = end + 1;
+namespace {
+
+class MemoryMapParser {
+  public:
+    void add(std::string_view line) {
         // A mapping's first line begins with its address, those of its figures with a capital. (A path may hold any
         // character but a newline, which the kernel prints as \012.)
         if (line.empty() || std::isupper(static_cast<unsigned char>(line[0]))) {
-            if (!all.empty())
-                take_figure(all.back(), line);
-            continue;
+            if (!map_.parts.empty())
+                take_figure(is_full_ ? rest_ : map_.parts.back(), line);
+            if (is_full_ && line.starts_with("VmFlags:"))
+                map_.left_out_rss_bytes += std::exchange(rest_, {}).rss_bytes;
+            return;
         }
-        for (Mapping &mapping : parse_mappings(line))
-            all.push_back({.mapping = std::move(mapping)});
+        auto mapping = mappings_.parse(line);
+        if (!mapping)
+            return;
+        is_full_ = map_.parts.size() == kMaxMappings;
+        if (is_full_)
+            map_.left_out++;
+        else
+            map_.parts.push_back({.mapping = std::move(*mapping)});
     }
-    return all;
+
+    MemoryMap finish() {
+        return std::move(map_);
+    }
+
+  private:
+    MappingParser mappings_;
+    MemoryMap map_;
+    MappedMemory rest_;  // the figures of one that is left out
+    bool is_full_ = false;
+};
+
+}  // namespace
+
+MemoryMap parse_memory_map(std::string_view text) {
+    MemoryMapParser parser;
+    while (!text.empty()) {
+        size_t end = std::min(text.find('\n'), text.size());
+        parser.add(text.substr(0, end));
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    return parser.finish();
 }
 
-std::optional<std::vector<MappedMemory>> read_memory_map(int pid) {
-    // 65,530 mappings (vm.max_map_count) of some 700 bytes.
-    auto text = read_whole_file(fmt::format("/proc/{}/smaps", pid), 64 << 20);
-    if (!text)
+std::optional<MemoryMap> read_memory_map(int pid) {
+    MemoryMapParser parser;
+    if (!for_each_line(fmt::format("/proc/{}/smaps", pid), [&](std::string_view line) { parser.add(line); }))
         return std::nullopt;
-    return parse_memory_map(*text);
+    return parser.finish();
 }
 
 std::optional<int64_t> read_peak_rss(int pid) {

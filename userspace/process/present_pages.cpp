@@ -76,7 +76,7 @@ bool scan(int page_map, const Mapping &mapping, std::vector<PageRange> &present)
 
 void read_words(int page_map, const Mapping &mapping, std::vector<PageRange> &present) {
     const auto page_bytes = static_cast<uint64_t>(getpagesize());
-    if (mapping.end - mapping.start > kMaxMappingBytes || mapping.path.starts_with("[v"))
+    if (mapping.end - mapping.start > kMaxMappingBytes || mapping.path().starts_with("[v"))
         return;  // [vvar] is the kernel's, and not counted
     std::array<uint64_t, 4096> words;
     for (uint64_t at = mapping.start; at < mapping.end;) {

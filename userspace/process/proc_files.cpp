@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <set>
@@ -14,6 +15,23 @@
 #include "base/file_descriptor.h"
 
 namespace memtrace {
+
+namespace {
+
+constexpr size_t kMaxLineBytes = 32 << 10;
+constexpr size_t kMaxNameBytes = 64 << 20;
+constexpr size_t kMaxNamesFound = 1 << 16;
+
+void append_up_to(std::string &line, std::string_view piece, size_t limit) {
+    line.append(piece.substr(0, limit - std::min(limit, line.size())));
+}
+
+}  // namespace
+
+const std::string &Mapping::path() const {
+    static const std::string kNone;
+    return name ? *name : kNone;
+}
 
 std::string Mapping::map_file(int pid) const {
     return fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, start, end);
@@ -38,6 +56,33 @@ std::optional<std::string> read_whole_file(const std::string &path, size_t limit
     return text;
 }
 
+bool for_each_line(const std::string &path, const std::function<void(std::string_view)> &take) {
+    FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file)
+        return false;
+    std::string line;  // as far as it has come
+    char buffer[65536];
+    for (;;) {
+        ssize_t n = read(file.get(), buffer, sizeof(buffer));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        if (n == 0)
+            break;
+        std::string_view rest(buffer, static_cast<size_t>(n));
+        for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
+            append_up_to(line, rest.substr(0, end), kMaxLineBytes);
+            take(line);
+            line.clear();
+        }
+        append_up_to(line, rest, kMaxLineBytes);
+    }
+    if (!line.empty())
+        take(line);
+    return true;
+}
+
 namespace {
 
 // Takes the word before `end_mark` from the front of `rest`.
@@ -56,40 +101,65 @@ uint64_t parse_number(std::string_view word, int base) {
 
 }  // namespace
 
+std::optional<Mapping> MappingParser::parse(std::string_view line) {
+    Mapping mapping;
+    mapping.start = parse_number(take_word(line, '-'), 16);
+    mapping.end = parse_number(take_word(line, ' '), 16);
+    std::string_view rights = take_word(line, ' ');
+    if (mapping.end <= mapping.start || rights.size() != mapping.rights.size())
+        return std::nullopt;
+    std::copy(rights.begin(), rights.end(), mapping.rights.begin());
+    mapping.offset = parse_number(take_word(line, ' '), 16);
+    uint64_t major = parse_number(take_word(line, ':'), 16);
+    mapping.device = major << 20 | parse_number(take_word(line, ' '), 16);
+    mapping.inode = parse_number(take_word(line, ' '), 10);
+    size_t path_at = line.find_first_not_of(' ');
+    if (path_at != std::string_view::npos)
+        mapping.name = keep(line.substr(path_at));
+    return mapping;
+}
+
+std::shared_ptr<const std::string> MappingParser::keep(std::string_view name) {
+    auto known = names_.find(name);
+    if (known != names_.end())
+        return known->second;
+    if (name_bytes_ > kMaxNameBytes)
+        name = "?";
+    auto kept = std::make_shared<const std::string>(name);
+    name_bytes_ += name.size();
+    // A process may have many names that are only one mapping's: what finds them again is bounded too.
+    if (names_.size() < kMaxNamesFound)
+        names_.emplace(*kept, kept);
+    return kept;
+}
+
 std::vector<Mapping> parse_mappings(const std::string &text) {
     std::vector<Mapping> mappings;
-    std::string_view rest = text;
-    while (!rest.empty()) {
-        std::string_view line = take_word(rest, '\n');
-        Mapping mapping;
-        mapping.start = parse_number(take_word(line, '-'), 16);
-        mapping.end = parse_number(take_word(line, ' '), 16);
-        mapping.permissions = take_word(line, ' ');
-        mapping.offset = parse_number(take_word(line, ' '), 16);
-        uint64_t major = parse_number(take_word(line, ':'), 16);
-        mapping.device = major << 20 | parse_number(take_word(line, ' '), 16);
-        mapping.inode = parse_number(take_word(line, ' '), 10);
-        size_t path_at = line.find_first_not_of(' ');
-        if (path_at != std::string_view::npos)
-            mapping.path = line.substr(path_at);
-        if (mapping.end > mapping.start)
-            mappings.push_back(std::move(mapping));
-    }
+    MappingParser parser;
+    for (std::string_view rest = text; !rest.empty();)
+        if (auto mapping = parser.parse(take_word(rest, '\n')))
+            mappings.push_back(std::move(*mapping));
     return mappings;
 }
 
 std::optional<std::vector<Mapping>> read_mappings(int pid) {
-    // 65,530 mappings (vm.max_map_count) of 100 bytes are 6.5 MB; four times that is bound enough.
-    auto text = read_whole_file(fmt::format("/proc/{}/maps", pid), 32 << 20);
-    if (!text)
+    std::vector<Mapping> mappings;
+    MappingParser parser;
+    bool is_read = for_each_line(fmt::format("/proc/{}/maps", pid), [&](std::string_view line) {
+        if (mappings.size() == kMaxMappings)
+            return;
+        if (auto mapping = parser.parse(line))
+            mappings.push_back(std::move(*mapping));
+    });
+    if (!is_read)
         return std::nullopt;
-    return parse_mappings(*text);
+    return mappings;
 }
 
 std::vector<Mapping> modules_with_code(const std::vector<Mapping> &mappings) {
     std::set<std::pair<uint64_t, uint64_t>> left;  // device and inode
     for (const Mapping &mapping : mappings)
-        if (mapping.inode && mapping.permissions.find('x') != std::string::npos)
+        if (mapping.inode && mapping.permissions()[2] == 'x')
             left.insert({mapping.device, mapping.inode});
     std::vector<Mapping> modules;
     for (const Mapping &mapping : mappings)

@@ -39,9 +39,9 @@ bool is_shared_memory(const Mapping &mapping, const std::set<uint64_t> &memory_d
     static constexpr std::array<std::string_view, 5> kNames = {"/memfd:", "/SYSV", "/dev/zero", "/dev/shm/",
                                                                "[anon_shmem:"};
     bool is_named = std::any_of(kNames.begin(), kNames.end(),
-                                [&mapping](std::string_view name) { return mapping.path.starts_with(name); });
+                                [&mapping](std::string_view name) { return mapping.path().starts_with(name); });
     return is_named || (mapping.inode && memory_devices.contains(mapping.device)) ||
-           (!mapping.inode && mapping.permissions.ends_with('s'));
+           (!mapping.inode && mapping.permissions().ends_with('s'));
 }
 
 }  // namespace memtrace

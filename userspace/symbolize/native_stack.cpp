@@ -46,7 +46,7 @@ std::vector<Module> open_modules(int pid, const std::vector<Mapping> &mappings) 
             break;
         FileDescriptor file(open(mapping.map_file(pid).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
         if (file)
-            modules.push_back({mapping.path, mapping.start, std::move(file)});
+            modules.push_back({mapping.path(), mapping.start, std::move(file)});
     }
     return modules;
 }
