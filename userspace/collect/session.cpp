@@ -403,6 +403,7 @@ std::map<std::string, uint64_t> Session::failures() const {
     const std::pair<const char *, uint64_t> ours[] = {
         {"code_unreadable", codes_.incomplete()},
         {"imports_full", imports_left_out_},
+        {"processes_given_up", ReadingChild::instance().given_up().size()},
         {"record_malformed", malformed_records_},
         {"sources_full", source_roots_ - std::min(source_roots_, kMaxSourceRoots)},
     };

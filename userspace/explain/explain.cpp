@@ -23,6 +23,7 @@
 #include "process/frozen_process.h"
 #include "process/memory_map.h"
 #include "process/proc_files.h"
+#include "process/reading_child.h"
 #include "process/shared_memory.h"
 #include "snapshots/glibc_mapped_chunks.h"
 
@@ -573,6 +574,11 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
     for (const MappedMemory &part : memory)
         mappings.push_back(part.mapping);
     explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, ResidentMemory(pid));
+    if (ReadingChild::instance().given_up().contains(pid))
+        explanation.incomplete.push_back(
+            "A page of its memory was not brought for a second, as with FUSE or userfaultfd: nothing more was read of "
+            "it, and "
+            "what was not read by then is not told apart.");
     explanation.traced = std::move(traced);
     if (explanation.traced.first_touch)
         name_lines(explanation, explanation.traced.first_touch);

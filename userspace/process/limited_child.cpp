@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -13,6 +14,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "base/file_descriptor.h"
 
@@ -20,7 +23,10 @@ namespace memtrace {
 
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr unsigned kNobody = 65534;
+constexpr auto kGrace = 100ms;
 
 void limit(__rlimit_resource resource, rlim_t value) {
     rlimit both{value, value};
@@ -41,20 +47,17 @@ void close_all_but(std::vector<int> keep) {
 
 [[noreturn]] void answer_and_exit(const ChildLimits &limits, std::vector<int> keep, int output,
                                   const std::function<std::string()> &answer) {
-    sigset_t none;
-    sigemptyset(&none);
+    keep.push_back(output);
+    become_helper(std::move(keep));
+    sigset_t alarms;
+    sigemptyset(&alarms);
+    sigaddset(&alarms, SIGALRM);
     signal(SIGALRM, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
+    sigprocmask(SIG_UNBLOCK, &alarms, nullptr);
     alarm(limits.seconds);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    prctl(PR_SET_DUMPABLE, 0);  // nobody may trace it
-    limit(RLIMIT_CORE, 0);
 #ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is more
     limit(RLIMIT_DATA, limits.memory_bytes);
 #endif
-    keep.push_back(output);
-    close_all_but(std::move(keep));
-    open("/dev/null", O_WRONLY);  // as stderr, the lowest that is free
     std::string text = answer();
     size_t done = 0;
     while (done < text.size()) {
@@ -67,6 +70,28 @@ void close_all_but(std::vector<int> keep) {
 }
 
 }  // namespace
+
+void end_child(pid_t child) {
+    kill(child, SIGKILL);
+    for (auto waited = 0ms; waited < kGrace && waitpid(child, nullptr, WNOHANG) == 0; waited += 1ms)
+        std::this_thread::sleep_for(1ms);
+}
+
+void become_helper(std::vector<int> keep) {
+    sigset_t all;
+    sigfillset(&all);
+    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT})
+        sigdelset(&all, fault);
+    sigprocmask(SIG_SETMASK, &all, nullptr);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_DUMPABLE, 0);  // nobody may trace it
+    limit(RLIMIT_CORE, 0);
+    close_all_but(std::move(keep));
+    int nothing = open("/dev/null", O_RDWR);
+    for (int file : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (fcntl(file, F_GETFD) < 0)
+            dup2(nothing, file);
+}
 
 std::string ask_limited_child(const ChildLimits &limits, const std::vector<int> &keep,
                               const std::function<std::string()> &answer) {
@@ -82,17 +107,20 @@ std::string ask_limited_child(const ChildLimits &limits, const std::vector<int> 
         return {};
     std::string text;
     char buffer[4096];
+    // It is ended by its own alarm; what is in the hands of a file system that does not answer is not ended by that.
+    auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(limits.seconds) + kGrace;
+    pollfd answered{input.get(), POLLIN, 0};
     while (text.size() < limits.answer_bytes) {
-        ssize_t n = read(input.get(), buffer, sizeof(buffer));
-        if (n < 0 && errno == EINTR)
+        auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+        int ready = poll(&answered, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
+        if (ready < 0 && errno == EINTR)
             continue;
+        ssize_t n = ready > 0 ? read(input.get(), buffer, sizeof(buffer)) : 0;
         if (n <= 0)
             break;
         text.append(buffer, static_cast<size_t>(n));
     }
-    input.reset();
-    while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    end_child(child);
     return text;
 }
 

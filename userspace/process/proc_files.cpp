@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/file_descriptor.h"
+#include "process/reading_child.h"
 
 namespace memtrace {
 
@@ -178,8 +179,10 @@ std::vector<std::string> split_at_nul(const std::string &text) {
 
 ProcessIdentity read_identity(int pid) {
     ProcessIdentity identity;
-    if (auto text = read_whole_file(fmt::format("/proc/{}/cmdline", pid), 64 << 10))
-        identity.cmdline = split_at_nul(*text);
+    std::string cmdline(64 << 10, '\0');
+    ssize_t length = ReadingChild::instance().read_proc_file(pid, "cmdline", cmdline.data(), cmdline.size());
+    cmdline.resize(static_cast<size_t>(std::max<ssize_t>(length, 0)));
+    identity.cmdline = split_at_nul(cmdline);
     if (auto text = read_whole_file(fmt::format("/proc/{}/cgroup", pid), 64 << 10)) {
         std::string_view rest = *text;
         while (!rest.empty()) {

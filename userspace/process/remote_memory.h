@@ -33,7 +33,7 @@ class RemoteMemory {
     }
 };
 
-// A live process, by process_vm_readv.
+// A live process, by process_vm_readv in a child that can be left behind (process/reading_child.h).
 class ProcessMemory : public RemoteMemory {
   public:
     explicit ProcessMemory(int pid) : pid_(pid) {}

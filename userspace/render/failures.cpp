@@ -62,6 +62,9 @@ constexpr FailureWords kFailures[] = {
      "thread was before"},
     {"preempted", "event", "events",
      "met by a program that had preempted another of memtrace's: what changed is in [line unknown]"},
+    {"processes_given_up", "process", "processes",
+     "given up: a page of its memory was not brought for a second. Nothing more was read of it, and what has no name for "
+     "that is in [line unknown] or \"?\""},
     {"program_nested", "event", "events",
      "passed over, because a program of memtrace's ran on that CPU already: what changed is charged with the next "
      "change"},
