@@ -13,10 +13,12 @@
 #include <map>
 
 #include "base/failure.h"
+#include "base/printable.h"
 #include "cli/child.h"
 #include "cli/output.h"
 #include "cli/watch.h"
 #include "render/render.h"
+#include "report/redact.h"
 
 namespace memtrace {
 
@@ -127,8 +129,14 @@ void warn_of_cost(const Options &options) {
 
 void write_report(Session &session, const Options &options, Output &output, LastLook look) {
     Report report = build_report(session, options.filter, look);
+    if (options.redact)
+        redact(report);
     bool all_functions = !options.filter.files.empty() || !options.filter.functions.empty();
     output.write(options.format == Format::kJson ? render_json(report) : render_table(report, all_functions));
+}
+
+Readers readers(const Options &options) {
+    return options.redact ? Readers::kAll : Readers::kOwner;
 }
 
 LastLook last_look(const Options &options) {
@@ -169,7 +177,7 @@ int run_attach(const Options &options) {
         pythons.emplace(pid, std::move(python));
     });
     require_bpf(settings.source);
-    Output output(options.output, STDOUT_FILENO);
+    Output output(options.output, STDOUT_FILENO, readers(options));
 
     block_signals();
     warn_of_cost(options);
@@ -195,7 +203,7 @@ int run_command(const Options &options) {
     require_permissions();
     TracerSettings settings = settings_of(options);
     require_bpf(settings.source);
-    Output output(options.output, STDERR_FILENO);
+    Output output(options.output, STDERR_FILENO, readers(options));
     if (auto python = find_python_of_command(options.argv[0]))
         require_probes(options, *python, python->module_path);
     block_signals();
@@ -229,7 +237,11 @@ int run_command(const Options &options) {
     session.finish();
     if (session.take_ending())
         child.resume();  // it came to its end as we stopped watching
-    write_report(session, options, output, std::move(look));
+    try {
+        write_report(session, options, output, std::move(look));
+    } catch (const Failure &failure) {
+        spdlog::error("{}", failure.what());  // whoever waits for the command learns what became of it all the same
+    }
     if (!ended) {
         spdlog::warn("{} still runs as process {}", options.argv[0], child.pid());
         return 128 + SIGTERM;
@@ -242,6 +254,8 @@ int run_explain(const Options &options) {
     require_process(pid);
     Output output(options.output, STDOUT_FILENO);
     Explanation explanation = explain(pid, require_python(pid), options.freeze);
+    if (options.redact)
+        redact(explanation);
     output.write(options.format == Format::kJson ? render_explanation_json(explanation)
                                                  : render_explanation_table(explanation));
     return 0;

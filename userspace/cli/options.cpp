@@ -34,9 +34,20 @@ void add_format_option(CLI::App &app, std::string &format) {
         ->capture_default_str();
 }
 
+void add_redact_option(CLI::App &app, Options &options) {
+    app.add_flag(
+        "--redact", options.redact,
+        "Leave out source lines, and the arguments of commands: what is left names files, functions, modules and "
+        "types, and may be shown to people who may not see the program or its data.");
+}
+
 void add_report_options(CLI::App &app, Options &options, std::string &format, std::string &engine) {
     add_format_option(app, format);
-    app.add_option("-o,--output", options.output, "Write the report to this file.");
+    app.add_option(
+        "-o,--output", options.output,
+        "Write the report to this file. It is written beside its place, and takes it when it is whole. Without "
+        "--redact a new file is for you alone to read, because it quotes sources and arguments.");
+    add_redact_option(app, options);
     app.add_option("--function", options.filter.functions,
                    "Report only functions of this name, qualified (Class.method) or not. May be repeated.")
         ->allow_extra_args(false);
@@ -148,6 +159,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
                       "one moment. The report says for how long it was paused. It always goes on, whatever happens to "
                       "memtrace meanwhile.");
     add_format_option(*explain, format);
+    add_redact_option(*explain, options);
 
     CLI::App *doctor = app.add_subcommand("doctor",
                                           "memtrace doctor [PID]\n"

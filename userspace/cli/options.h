@@ -24,6 +24,7 @@ struct Options {
     Format format = Format::kTable;
     std::string output;  // empty: standard output (kAttach) or standard error (kRun)
     ReportFilter filter;
+    bool redact = false;  // all but kDoctor
     bool look = true;  // at what is resident at the end
     double look_seconds = 10;
     bool quiet = false;

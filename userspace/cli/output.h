@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the report goes. Opened before tracing begins, so that a mistake costs nothing; an existing file keeps its
-// contents until there is a report to replace them.
+// Where the report goes. Tried before tracing begins, so that a mistake costs nothing.
 #pragma once
 
 #include <string>
@@ -12,16 +11,33 @@ namespace memtrace {
 // Takes the places of closed standard streams, so that no other file is opened under their numbers. Call first in main.
 void guard_standard_streams();
 
+// Who may read a new file.
+enum class Readers {
+    kAll,    // whom the umask allows
+    kOwner,  // nobody but who runs memtrace: it quotes sources and arguments
+};
+
+// A file is written beside its place and takes it when it is whole: until then what was there stays. Root is asked to
+// write where others may have prepared something, so a link that is neither ours nor root's is not followed, and a pipe
+// of somebody else's is not written to.
 class Output {
   public:
-    // An empty path means `standard_stream` (1 or 2). Throws Failure when the file cannot be opened for writing.
-    Output(const std::string &path, int standard_stream);
+    // An empty path means `standard_stream` (1 or 2). Throws Failure when there is no such place to write to.
+    Output(const std::string &path, int standard_stream, Readers readers = Readers::kAll);
+    ~Output();
+    Output(const Output &) = delete;
+    Output &operator=(const Output &) = delete;
 
-    // All of it, or a Failure.
+    // All of it, or a Failure. Nothing is written that a terminal would obey.
     void write(const std::string &text);
 
   private:
-    std::string name_;
+    void open_beside(const std::string &path, Readers readers);
+    bool take_place();
+
+    std::string name_;    // as people know it
+    std::string place_;   // that the file is to take; empty: it has it
+    std::string beside_;  // its name until then; empty: it has none
     FileDescriptor file_;
     int fd_;
 };

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <set>
 
+#include "process/reading_child.h"
+
 namespace memtrace {
 
 namespace {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/printable.h"
 #include "render/or_null.h"
 #include "render/render.h"
 
@@ -137,7 +138,7 @@ std::string render_doctor_json(const Diagnosis &diagnosis) {
                  {"kernel", render_checks(diagnosis.kernel)},
                  {"user", render_checks(diagnosis.user)},
                  {"process", diagnosis.process ? render_process(*diagnosis.process) : json(nullptr)}};
-    return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+    return root.dump(2, ' ', true, json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace memtrace

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/counted.h"
+#include "base/printable.h"
 #include "render/explanation.h"
 #include "render/or_null.h"
 #include "render/render.h"
@@ -383,7 +384,7 @@ std::string render_explanation_json(const Explanation &explanation) {
         {"mimalloc", explanation.mimalloc ? render_mimalloc(*explanation.mimalloc) : json()},
         {"c_allocator", explanation.c_allocator ? render_c_allocator(*explanation.c_allocator) : json()},
         {"glibc", explanation.glibc ? render_glibc(*explanation.glibc) : json()}};
-    return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+    return root.dump(2, ' ', true, json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace memtrace

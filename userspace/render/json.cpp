@@ -292,7 +292,7 @@ std::string render_json(const Report &report) {
                    {"bpf_map_bytes", or_null(report.tracer_map_bytes)},
                    {"programs", programs}}},
                  {"processes", processes}};
-    return root.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+    return root.dump(2, ' ', true, json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace memtrace

@@ -28,9 +28,6 @@ std::string render_explanation_json(const Explanation &explanation);
 // One line, without its end.
 std::string render_status(const Progress &progress);
 
-// A target's text without what a terminal would obey.
-std::string printable(const std::string &text);
-
 // A command line, cut when it is long.
 std::string join_command(const std::vector<std::string> &words);
 

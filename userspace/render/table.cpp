@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/counted.h"
+#include "base/printable.h"
 #include "render/explanation.h"
 #include "render/failures.h"
 #include "render/render.h"
@@ -439,13 +440,6 @@ void render_process(std::string &out, const Report &report, const ReportProcess 
 
 }  // namespace
 
-std::string printable(const std::string &text) {
-    std::string clean;
-    for (char c : text)
-        clean += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? ' ' : c;
-    return clean;
-}
-
 std::string render_mib(int64_t bytes) {
     double mib = static_cast<double>(bytes) / (1 << 20);
     if (std::abs(mib) < 0.005)
@@ -458,7 +452,7 @@ std::string join_command(const std::vector<std::string> &words) {
     for (const std::string &word : words)
         text += (text.empty() ? "" : " ") + printable(word);
     if (text.size() > 100)
-        text = text.substr(0, 97) + "...";
+        text = text.substr(0, start_of_character(text, 97)) + "...";
     return text.empty() ? "?" : text;
 }
 
