@@ -32,9 +32,9 @@ void PrintTo(const Interpreter &interpreter, std::ostream *out) {
     *out << interpreter.command;
 }
 
-class CodeLines : public testing::TestWithParam<Interpreter> {};
+class LineTables : public testing::TestWithParam<Interpreter> {};
 
-TEST_P(CodeLines, AgreeWithTheInterpreterOnEveryInstruction) {
+TEST_P(LineTables, AgreeWithTheInterpreterOnEveryInstruction) {
     std::string command = GetParam().command + " -B " TESTS_DIR "/symbolize/dump_line_tables.py";
     std::unique_ptr<FILE, int (*)(FILE *)> python(popen(command.c_str(), "r"), pclose);
     ASSERT_TRUE(python);
@@ -49,17 +49,18 @@ TEST_P(CodeLines, AgreeWithTheInterpreterOnEveryInstruction) {
     std::string hex, expected;
     while (rows >> first_line >> hex >> expected) {
         auto table = from_hex(hex == "-" ? "" : hex);
-        auto all = lines_of(GetParam().format, table, first_line);
+        CodeLines decoded(GetParam().format, table, first_line);
+        auto all = decoded.all();
         std::istringstream lines(expected);
         std::string line;
         for (int64_t offset = 0; std::getline(lines, line, ',');
              offset += GetParam().instruction_bytes, instructions++) {
-            auto ours = line_at(GetParam().format, table, first_line, offset);
+            auto ours = decoded.at(offset);
             ASSERT_EQ(ours ? std::to_string(*ours) : "-", line) << "at byte " << offset << " of " << hex;
             ASSERT_TRUE(!ours || all.contains(*ours));
         }
         if (GetParam().format >= MT_LINES_RANGES) {
-            EXPECT_FALSE(line_at(GetParam().format, table, first_line, int64_t{1} << 40));
+            EXPECT_FALSE(decoded.at(int64_t{1} << 40));
         }
     }
     EXPECT_GT(instructions, 20'000u);
@@ -84,7 +85,7 @@ std::vector<Interpreter> interpreters() {
     return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Interpreters, CodeLines, testing::ValuesIn(interpreters()));
+INSTANTIATE_TEST_SUITE_P(Interpreters, LineTables, testing::ValuesIn(interpreters()));
 
 // What the interpreter's sources say of these formats, by hand: no 3.10 need be here.
 TEST(RangeTable, LinesMayBeMissing) {
@@ -92,37 +93,63 @@ TEST(RangeTable, LinesMayBeMissing) {
     const std::pair<int64_t, std::optional<int>> expected[] = {{0, 11}, {3, 11},  {4, std::nullopt}, {5, std::nullopt},
                                                                {6, 14}, {11, 14}, {12, std::nullopt}};
     for (auto [offset, line] : expected)
-        EXPECT_EQ(line_at(MT_LINES_RANGES, table, 10, offset), line) << offset;
-    EXPECT_EQ(lines_of(MT_LINES_RANGES, table, 10), (std::set<int>{11, 14}));
+        EXPECT_EQ(CodeLines(MT_LINES_RANGES, table, 10).at(offset), line) << offset;
+    EXPECT_EQ(CodeLines(MT_LINES_RANGES, table, 10).all(), (std::set<int>{11, 14}));
 }
 
 TEST(NotesTable, StepsAreSignedFrom36On) {
     const uint8_t table[] = {6, 1, 4, 0xff, 0, 0xff};  // at 6: +1; at 10: -1 twice, or +255 twice
     for (auto [format, last] : {std::pair{MT_LINES_SIGNED, 9}, {MT_LINES_UNSIGNED, 521}}) {
-        EXPECT_EQ(line_at(format, table, 10, 5), 10);
-        EXPECT_EQ(line_at(format, table, 10, 6), 11);
-        EXPECT_EQ(line_at(format, table, 10, 10), last);
-        EXPECT_EQ(line_at(format, table, 10, 4000), last);
+        EXPECT_EQ(CodeLines(format, table, 10).at(5), 10);
+        EXPECT_EQ(CodeLines(format, table, 10).at(6), 11);
+        EXPECT_EQ(CodeLines(format, table, 10).at(10), last);
+        EXPECT_EQ(CodeLines(format, table, 10).at(4000), last);
     }
-    EXPECT_EQ(line_at(MT_LINES_SIGNED, {}, 10, 5), 10);
+    EXPECT_EQ(CodeLines(MT_LINES_SIGNED, {}, 10).at(5), 10);
 }
 
 TEST(LocationTable, BeforeTheFirstInstructionIsTheFirstLine) {
-    EXPECT_EQ(line_at(MT_LINES_LOCATIONS, {}, 17, -2), 17);
+    EXPECT_EQ(CodeLines(MT_LINES_LOCATIONS, {}, 17).at(-2), 17);
 }
 
 TEST(LocationTable, DamagedTablesEndTheSearch) {
-    EXPECT_FALSE(line_at(MT_LINES_LOCATIONS, {}, 1, 0));
+    EXPECT_FALSE(CodeLines(MT_LINES_LOCATIONS, {}, 1).at(0));
     const uint8_t no_entry[] = {0x01, 0x02};
-    EXPECT_FALSE(line_at(MT_LINES_LOCATIONS, no_entry, 1, 0));
+    EXPECT_FALSE(CodeLines(MT_LINES_LOCATIONS, no_entry, 1).at(0));
     // A long entry whose number never ends.
     std::vector<uint8_t> endless(1000, 0x7f);
     endless[0] = 0x80 | 13 << 3;
-    EXPECT_FALSE(line_at(MT_LINES_LOCATIONS, endless, 1, 4));
-    EXPECT_LE(lines_of(MT_LINES_LOCATIONS, endless, 1).size(), 1u);
+    EXPECT_FALSE(CodeLines(MT_LINES_LOCATIONS, endless, 1).at(4));
+    EXPECT_LE(CodeLines(MT_LINES_LOCATIONS, endless, 1).all().size(), 1u);
     // An entry cut off after its first byte.
     const uint8_t cut[] = {0x80 | 13 << 3};
-    EXPECT_EQ(line_at(MT_LINES_LOCATIONS, cut, 5, 0), 5);
+    EXPECT_EQ(CodeLines(MT_LINES_LOCATIONS, cut, 5).at(0), 5);
+}
+
+// A million entries, asked for a million times.
+TEST(LocationTable, IsDecodedOnce) {
+    std::vector<uint8_t> table;
+    for (int i = 0; i < 1'000'000; i++)
+        table.push_back(static_cast<uint8_t>(0x80 | (10 + i % 3) << 3));  // one code unit; the line is 0, 1 or 2 higher
+    CodeLines lines(MT_LINES_LOCATIONS, table, 1);
+    EXPECT_LE(lines.bytes(), 8u << 20);
+    int64_t line = 1;
+    for (int i = 0; i < 1'000'000; i++) {
+        line += i % 3;
+        ASSERT_EQ(lines.at(2 * i), line);
+    }
+}
+
+TEST(LocationTable, LinesThatCannotBeAreNone) {
+    // Each line is 2^35 - 1 above the one before.
+    std::vector<uint8_t> table;
+    for (int i = 0; i < 1000; i++)
+        for (uint8_t byte : {0x80 | 13 << 3, 0x7e, 0x7f, 0x7f, 0x7f, 0x7f, 0x3f})
+            table.push_back(byte);
+    CodeLines lines(MT_LINES_LOCATIONS, table, 1);
+    EXPECT_FALSE(lines.at(0));
+    EXPECT_FALSE(lines.at(1998));
+    EXPECT_TRUE(lines.all().empty());
 }
 
 }  // namespace

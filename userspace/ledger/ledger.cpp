@@ -311,7 +311,7 @@ Collections sum_collections(const AccountData &data, const CodeTable &codes, int
         if (const CodeObject *code = codes.code_object(key.account, key.code, key.linetable)) {
             place.file = code->file;
             place.function = code->function;
-            place.line = code->line_at(key.instruction).value_or(0);
+            place.line = code->lines.at(key.instruction).value_or(0);
         } else {
             place.owner = owner_name(key.owner);
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "symbolize/code_lines.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -8,9 +9,10 @@ namespace memtrace {
 
 namespace {
 
+// Offsets and lines of a table of 4 MiB may be larger than 32 bits hold, and are far from what 64 do.
 struct Entry {
     int64_t end_offset = 0;  // in bytes; the entry covers up to here
-    std::optional<int> line;
+    std::optional<int64_t> line;
 };
 
 // co_lnotab: pairs of how far the next line's first instruction is, in bytes, and by how much its line is higher. What
@@ -42,7 +44,7 @@ class NotesDecoder {
     std::span<const uint8_t> table_;
     size_t at_ = 0;
     int64_t offset_ = 0;
-    int line_;
+    int64_t line_;
     bool is_signed_;
     bool is_past_ = false;  // the distance of the pair at at_ is in offset_ already
     bool is_over_ = false;
@@ -64,7 +66,7 @@ class RangeDecoder {
             if (!length)
                 continue;
             entry.end_offset = offset_;
-            entry.line = step == -128 ? std::nullopt : std::optional<int>(line_);
+            entry.line = step == -128 ? std::nullopt : std::optional<int64_t>(line_);
             return true;
         }
         return false;
@@ -74,7 +76,7 @@ class RangeDecoder {
     std::span<const uint8_t> table_;
     size_t at_ = 0;
     int64_t offset_ = 0;
-    int line_;
+    int64_t line_;
 };
 
 // 3.11's and later: an entry is one byte with bit 7 set (kind in bits 3-6, length in code units less one in bits 0-2),
@@ -93,19 +95,19 @@ class LocationDecoder {
         if (kind == 13 || kind == 14)
             line_ += read_signed_varint();
         else if (kind >= 10 && kind <= 12)
-            line_ += static_cast<int>(kind) - 10;
+            line_ += static_cast<int64_t>(kind) - 10;
         while (at_ < table_.size() && !(table_[at_] & 0x80))
             at_++;
         offset_ += 2 * ((first & 7) + 1);
         entry.end_offset = offset_;
-        entry.line = kind == 15 ? std::nullopt : std::optional<int>(line_);
+        entry.line = kind == 15 ? std::nullopt : std::optional<int64_t>(line_);
         return true;
     }
 
   private:
     // Six bits a byte, lowest first, bit 6 says that more follow; the lowest bit of all is the sign. At most 6 bytes
     // make a 32-bit number; more is a damaged table.
-    int read_signed_varint() {
+    int64_t read_signed_varint() {
         uint64_t value = 0;
         for (unsigned shift = 0; shift < 36 && at_ < table_.size() && !(table_[at_] & 0x80); shift += 6) {
             uint8_t byte = table_[at_++];
@@ -114,22 +116,21 @@ class LocationDecoder {
                 break;
         }
         int64_t magnitude = static_cast<int64_t>(value >> 1);
-        return static_cast<int>(value & 1 ? -magnitude : magnitude);
+        return value & 1 ? -magnitude : magnitude;
     }
 
     std::span<const uint8_t> table_;
     size_t at_ = 0;
     int64_t offset_ = 0;
-    int line_;
+    int64_t line_;
 };
 
-// Hands over the entries until `handler` returns false.
 template <typename Handler>
 void each_entry(mt_line_format format, std::span<const uint8_t> table, int first_line, const Handler &handler) {
     auto decode = [&handler](auto decoder) {
         Entry entry;
-        while (decoder.next(entry) && handler(entry)) {
-        }
+        while (decoder.next(entry))
+            handler(entry);
     };
     if (format == MT_LINES_LOCATIONS)
         decode(LocationDecoder(table, first_line));
@@ -139,28 +140,41 @@ void each_entry(mt_line_format format, std::span<const uint8_t> table, int first
         decode(NotesDecoder(table, first_line, format == MT_LINES_SIGNED));
 }
 
-}  // namespace
-
-std::optional<int> line_at(mt_line_format format, std::span<const uint8_t> table, int first_line, int64_t byte_offset) {
-    if (byte_offset < 0)
-        return first_line;
-    std::optional<int> line;
-    each_entry(format, table, first_line, [&](const Entry &entry) {
-        if (byte_offset >= entry.end_offset)
-            return true;
-        line = entry.line;
-        return false;
-    });
-    return line;
+// 0: none, or one that cannot be.
+int32_t known_line(std::optional<int64_t> line) {
+    bool is_line = line && *line > 0 && *line <= std::numeric_limits<int32_t>::max();
+    return is_line ? static_cast<int32_t>(*line) : 0;
 }
 
-std::set<int> lines_of(mt_line_format format, std::span<const uint8_t> table, int first_line) {
-    std::set<int> lines;
-    each_entry(format, table, first_line, [&lines](const Entry &entry) {
-        if (entry.line)
-            lines.insert(*entry.line);
-        return true;
+}  // namespace
+
+CodeLines::CodeLines(mt_line_format format, std::span<const uint8_t> table, int first_line) : first_line_(first_line) {
+    each_entry(format, table, first_line, [this](const Entry &entry) {
+        auto end = static_cast<uint32_t>(std::min<int64_t>(entry.end_offset, std::numeric_limits<uint32_t>::max()));
+        int32_t line = known_line(entry.line);
+        if (!ranges_.empty() && ranges_.back().line == line)
+            ranges_.back().end = end;
+        else
+            ranges_.push_back({end, line});
     });
+    ranges_.shrink_to_fit();
+}
+
+std::optional<int> CodeLines::at(int64_t byte_offset) const {
+    if (byte_offset < 0)
+        return first_line_;
+    auto range = std::upper_bound(ranges_.begin(), ranges_.end(), byte_offset,
+                                  [](int64_t offset, const Range &r) { return offset < r.end; });
+    if (range == ranges_.end() || !range->line)
+        return std::nullopt;
+    return range->line;
+}
+
+std::set<int> CodeLines::all() const {
+    std::set<int> lines;
+    for (const Range &range : ranges_)
+        if (range.line)
+            lines.insert(range.line);
     return lines;
 }
 

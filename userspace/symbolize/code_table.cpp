@@ -5,7 +5,6 @@
 
 #include <cstring>
 
-#include "symbolize/code_lines.h"
 #include "symbolize/python_text.h"
 
 namespace memtrace {
@@ -16,6 +15,7 @@ constexpr size_t kCodeHeader = sizeof(mt_code_header);
 constexpr size_t kStackHeader = offsetof(mt_stack_record, frames);
 constexpr uint64_t kMaxTextBytes = 4096 * 4;  // PATH_MAX characters of the widest kind
 constexpr uint64_t kMaxLinetable = 4 << 20;   // a table of 4 MiB is a function of a million instructions
+constexpr size_t kMaxLinesBytes = 64 << 20;   // of all code objects: 8 million places where the line changes
 
 // What could not be sent is read a little later. Its object may have gone by then, and another one may lie there: what
 // has another length is not it.
@@ -58,14 +58,6 @@ std::string bare_name(const CodeObject &code) {
 
 }  // namespace
 
-std::optional<int> CodeObject::line_at(int64_t instruction) const {
-    return memtrace::line_at(line_format, linetable, first_line, instruction);
-}
-
-std::set<int> CodeObject::lines() const {
-    return lines_of(line_format, linetable, first_line);
-}
-
 bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout, const RemoteMemory &memory) {
     if (bytes.size() < kCodeHeader)
         return false;
@@ -82,8 +74,7 @@ bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout
     code->file = decode_python_text(file, record.file.char_bytes);
     code->function = decode_python_text(name, record.name.char_bytes);
     code->first_line = record.first_line;
-    code->line_format = static_cast<mt_line_format>(layout.line_format);
-    code->linetable.assign(table.begin(), table.end());
+    std::optional<std::vector<uint8_t>> read_table;
     bool complete = true;
     if (record.missing & MT_MISSING_FILE) {
         auto text = read_string(record.file, layout, memory);
@@ -96,17 +87,29 @@ bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout
         code->function = text.value_or("?");
     }
     if (record.missing & MT_MISSING_TABLE) {
-        auto read = read_bytes(record.table, layout, memory);
-        complete &= read.has_value();
-        if (read)
-            code->linetable = std::move(*read);
+        read_table = read_bytes(record.table, layout, memory);
+        complete &= read_table.has_value();
+        if (read_table)
+            table = *read_table;
     }
+    if (!(record.missing & MT_MISSING_TABLE) || read_table)
+        complete &= add_lines(*code, static_cast<mt_line_format>(layout.line_format), table);
     incomplete_ += !complete;
     auto [entry, is_new] =
         codes_.emplace(CodeKey{record.record.account, record.code, record.linetable}, std::move(code));
     const CodeObject *object = entry->second.get();
     if (is_new)
         by_name_[{record.record.account, object->file, bare_name(*object)}].push_back(object);
+    return true;
+}
+
+// False where there is no room: what is larger than most programs are together is kept for nobody.
+bool CodeTable::add_lines(CodeObject &code, mt_line_format format, std::span<const uint8_t> table) {
+    CodeLines lines(format, table, code.first_line);
+    if (lines.bytes() > kMaxLinesBytes - lines_bytes_)
+        return false;
+    lines_bytes_ += lines.bytes();
+    code.lines = std::move(lines);
     return true;
 }
 
@@ -119,7 +122,8 @@ bool CodeTable::add_stack(std::span<const uint8_t> bytes) {
     if (record.frame_count > MT_MAX_FRAMES || frames_bytes > bytes.size() - kStackHeader)
         return false;
     std::vector<mt_frame> frames(record.frame_count);
-    std::memcpy(frames.data(), bytes.data() + kStackHeader, frames_bytes);
+    if (frames_bytes)
+        std::memcpy(frames.data(), bytes.data() + kStackHeader, frames_bytes);
     stacks_.emplace(StackKey{record.record.account, record.stack}, std::move(frames));
     return true;
 }
@@ -144,7 +148,7 @@ const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack
             locations.push_back({&unknown_, std::nullopt});
             continue;
         }
-        auto line = code->line_at(frame.instruction);
+        auto line = code->lines.at(frame.instruction);
         // A frame that has reported no line yet may lie where another's was: then the names differ.
         const ProbedLine *probed = lines_.find(frame.line);
         if (probed && probed->file == code->file && probed->function == bare_name(*code)) {
@@ -166,7 +170,7 @@ const CodeObject *CodeTable::function_of(uint32_t account, const ProbedLine &lin
     if (found == by_name_.end())
         return nullptr;
     for (const CodeObject *code : found->second)
-        if (code->lines().contains(line.line))
+        if (code->lines.all().contains(line.line))
             return code;
     return nullptr;
 }

@@ -18,6 +18,7 @@
 
 #include "memtrace/wire.h"
 #include "process/remote_memory.h"
+#include "symbolize/code_lines.h"
 #include "symbolize/line_table.h"
 
 namespace memtrace {
@@ -26,12 +27,7 @@ struct CodeObject {
     std::string file;      // co_filename; "?" when it could not be read
     std::string function;  // co_qualname; co_name before 3.11
     int first_line = 0;
-    mt_line_format line_format = MT_LINES_LOCATIONS;
-    std::vector<uint8_t> linetable;
-
-    // As in symbolize/code_lines.h.
-    std::optional<int> line_at(int64_t instruction) const;
-    std::set<int> lines() const;
+    CodeLines lines;
 };
 
 struct Location {
@@ -74,12 +70,14 @@ class CodeTable {
         return check_;
     }
 
-    // Code objects with a part that could not be read.
+    // Code objects with a part that could not be read, or with a table of lines for which there was no more room.
     uint64_t incomplete() const {
         return incomplete_;
     }
 
   private:
+    bool add_lines(CodeObject &code, mt_line_format format, std::span<const uint8_t> table);
+
     using CodeKey = std::tuple<uint32_t, uint64_t, uint64_t>;  // account, code, linetable
     using StackKey = std::pair<uint32_t, uint64_t>;
 
@@ -90,8 +88,9 @@ class CodeTable {
     mutable LineCheck check_;
     // The code objects of an account by file and bare name.
     std::map<std::tuple<uint32_t, std::string, std::string>, std::vector<const CodeObject *>> by_name_;
-    CodeObject unknown_{"?", "?", 0, MT_LINES_LOCATIONS, {}};
+    CodeObject unknown_{"?", "?", 0, {}};
     uint64_t incomplete_ = 0;
+    size_t lines_bytes_ = 0;  // of all code objects
 };
 
 }  // namespace memtrace
