@@ -4,8 +4,9 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <linux/futex.h>
-#include <signal.h>
+#include <linux/openat2.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -13,8 +14,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <ctime>
+#include <new>
 
 #include "base/file_descriptor.h"
 #include "process/limited_child.h"
@@ -47,59 +50,94 @@ char state_of(pid_t pid) {
     return at == std::string::npos || at + 2 >= text->size() ? '?' : (*text)[at + 2];
 }
 
-}  // namespace
-
-// What both see. The child believes what it finds here, and we believe nothing but lengths, which we compare with what
-// was asked for: the child reads foreign bytes, and interprets none.
-struct ReadingChild::Exchange {
-    std::atomic<uint32_t> asked;     // grows by one with each request
-    std::atomic<uint32_t> answered;  // follows it
-    int pid;
-    uint32_t count;  // of addresses; 0: the file is read
-    size_t size;     // at each
-    ssize_t result;
-    int error;
-    char file[64];
-    uint64_t addresses[kMaxAddresses];
-    uint8_t bytes[kPieceBytes];
-};
-
-namespace {
-
-template <typename Exchange>
-ssize_t read_file(Exchange &exchange) {
-    FileDescriptor file(open(exchange.file, O_RDONLY | O_CLOEXEC));
+// Up to the file's end, or what there is room for.
+ssize_t read_all(int file, void *into, size_t size, uint64_t offset) {
     size_t done = 0;
-    while (file && done < exchange.size) {
-        ssize_t n = read(file.get(), exchange.bytes + done, exchange.size - done);
+    while (done < size) {
+        ssize_t n = pread(file, static_cast<uint8_t *>(into) + done, size - done, static_cast<off_t>(offset + done));
         if (n < 0)
             return -1;
         if (n == 0)
             break;
         done += static_cast<size_t>(n);
     }
-    return file ? static_cast<ssize_t>(done) : -1;
+    return static_cast<ssize_t>(done);
 }
 
-template <typename Exchange>
-[[noreturn]] void serve(Exchange &exchange) {
-    become_helper({});
-    iovec remote[ReadingChild::kMaxAddresses];
-    for (uint32_t done = 0;; done++) {
-        while (exchange.asked.load(std::memory_order_acquire) == done)
-            wait_for_change(exchange.asked, done, nullptr);
+FileDescriptor find_in_root(const FileDescriptor &root, const char *path) {
+    open_how how{};
+    how.flags = O_PATH | O_CLOEXEC;
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+    return FileDescriptor(static_cast<int>(syscall(SYS_openat2, root.get(), path, &how, sizeof(how))));
+}
+
+// Looked at before it is opened: to open a device or a pipe does something.
+FileDescriptor open_regular(const FileDescriptor &found) {
+    struct stat status;
+    if (!found || fstat(found.get(), &status) != 0)
+        return FileDescriptor();
+    if (!S_ISREG(status.st_mode)) {
+        errno = ENOENT;
+        return FileDescriptor();
+    }
+    return FileDescriptor(open(fmt::format("/proc/self/fd/{}", found.get()).c_str(), O_RDONLY | O_CLOEXEC));
+}
+
+}  // namespace
+
+enum class ReadingChild::Operation { kMemory, kProcFile, kFile, kHasFile };
+
+// What both see. The child believes what it finds here, and we believe nothing but lengths, which we compare with what
+// was asked for: the child reads foreign bytes, and interprets none.
+struct ReadingChild::Exchange {
+    std::atomic<uint32_t> asked;     // grows by one with each request
+    std::atomic<uint32_t> answered;  // follows it
+    Operation operation;
+    int pid;
+    uint32_t count;   // of addresses, or 1
+    size_t size;      // of the bytes at each
+    uint64_t offset;  // in the file
+    Credentials who;
+    ssize_t result;
+    int error;
+    char root[64];
+    char file[PATH_MAX];
+    uint64_t addresses[kMaxAddresses];
+    uint8_t bytes[kPieceBytes];
+};
+
+ssize_t ReadingChild::answer(Exchange &exchange) {
+    if (exchange.operation == Operation::kMemory) {
+        static iovec remote[kMaxAddresses];
         iovec local{exchange.bytes, exchange.size * exchange.count};
         for (uint32_t i = 0; i < exchange.count; i++)
             remote[i] = {reinterpret_cast<void *>(exchange.addresses[i]), exchange.size};
-        exchange.result =
-            exchange.count ? process_vm_readv(exchange.pid, &local, 1, remote, exchange.count, 0) : read_file(exchange);
+        return process_vm_readv(exchange.pid, &local, 1, remote, exchange.count, 0);
+    }
+    if (exchange.operation == Operation::kProcFile) {
+        FileDescriptor file(open(exchange.file, O_RDONLY | O_CLOEXEC));
+        return file ? read_all(file.get(), exchange.bytes, exchange.size, 0) : -1;
+    }
+    FileDescriptor root(open(exchange.root, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    ActingAs target(exchange.who);
+    FileDescriptor found = find_in_root(root, exchange.file);
+    if (exchange.operation == Operation::kHasFile)
+        return found ? 1 : -1;
+    FileDescriptor file = open_regular(found);
+    return file ? read_all(file.get(), exchange.bytes, exchange.size, exchange.offset) : -1;
+}
+
+void ReadingChild::serve(Exchange &exchange) {
+    become_helper({});
+    for (uint32_t done = 0;; done++) {
+        while (exchange.asked.load(std::memory_order_acquire) == done)
+            wait_for_change(exchange.asked, done, nullptr);
+        exchange.result = answer(exchange);
         exchange.error = errno;
         exchange.answered.store(done + 1, std::memory_order_release);
         wake(exchange.answered);
     }
 }
-
-}  // namespace
 
 ReadingChild &ReadingChild::instance() {
     static ReadingChild child;
@@ -110,13 +148,14 @@ ReadingChild::~ReadingChild() {
     end();
 }
 
-bool ReadingChild::start() {
-    if (exchange_)
-        return true;
-    if (left_behind_ >= kMaxLeftBehind) {
+// False, and errno says why, where nothing is read of this process any more.
+bool ReadingChild::start(int pid) {
+    if (given_up_.contains(pid) || (!exchange_ && left_behind_ >= kMaxLeftBehind)) {
         errno = ETIMEDOUT;
         return false;
     }
+    if (exchange_)
+        return true;
     void *shared = mmap(nullptr, sizeof(Exchange), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         return false;
@@ -175,8 +214,7 @@ ssize_t ReadingChild::ask(int pid) {
     if (wait_for_answer()) {
         ssize_t result = exchange_->result;
         errno = exchange_->error;
-        auto most = static_cast<ssize_t>(exchange_->size * std::max(exchange_->count, 1u));
-        return std::min(result, most);
+        return std::min(result, static_cast<ssize_t>(exchange_->size * exchange_->count));
     }
     given_up_.insert(pid);
     end();
@@ -185,11 +223,16 @@ ssize_t ReadingChild::ask(int pid) {
     return -1;
 }
 
+ssize_t ReadingChild::ask_for_bytes(int pid, void *into, size_t size) {
+    exchange_->count = 1;
+    exchange_->size = std::min(size, kPieceBytes);
+    ssize_t n = ask(pid);
+    if (n > 0)
+        std::memcpy(into, exchange_->bytes, static_cast<size_t>(n));
+    return n;
+}
+
 ssize_t ReadingChild::read_memory(int pid, std::span<const uint64_t> addresses, void *into, size_t size) {
-    if (given_up_.contains(pid)) {
-        errno = ETIMEDOUT;
-        return -1;
-    }
     if (addresses.empty() || addresses.size() > kMaxAddresses || !size) {
         errno = EINVAL;
         return -1;
@@ -200,10 +243,12 @@ ssize_t ReadingChild::read_memory(int pid, std::span<const uint64_t> addresses, 
     for (size_t first = 0; first < addresses.size(); first += at_once) {
         size_t count = std::min(at_once, addresses.size() - first);
         for (size_t offset = 0; offset < size; offset += kPieceBytes) {
-            if (!start())
+            if (!start(pid))
                 return done ? static_cast<ssize_t>(done) : -1;
+            size_t piece = std::min(size - offset, kPieceBytes);
+            exchange_->operation = Operation::kMemory;
             exchange_->count = static_cast<uint32_t>(count);
-            exchange_->size = std::min(size - offset, kPieceBytes);
+            exchange_->size = piece;
             for (size_t i = 0; i < count; i++)
                 exchange_->addresses[i] = addresses[first + i] + offset;
             ssize_t n = ask(pid);
@@ -211,7 +256,7 @@ ssize_t ReadingChild::read_memory(int pid, std::span<const uint64_t> addresses, 
                 return done ? static_cast<ssize_t>(done) : n;
             std::memcpy(to + done, exchange_->bytes, static_cast<size_t>(n));
             done += static_cast<size_t>(n);
-            if (static_cast<size_t>(n) < exchange_->size * count)
+            if (static_cast<size_t>(n) < piece * count)
                 return static_cast<ssize_t>(done);
         }
     }
@@ -219,20 +264,41 @@ ssize_t ReadingChild::read_memory(int pid, std::span<const uint64_t> addresses, 
 }
 
 ssize_t ReadingChild::read_proc_file(int pid, const std::string &name, void *into, size_t size) {
-    if (given_up_.contains(pid)) {
-        errno = ETIMEDOUT;
+    if (!start(pid))
         return -1;
+    exchange_->operation = Operation::kProcFile;
+    *fmt::format_to_n(exchange_->file, sizeof(exchange_->file) - 1, "/proc/{}/{}", pid, name).out = 0;
+    return ask_for_bytes(pid, into, size);
+}
+
+// The folder is one of our open files, and not the child's: it opens it again.
+bool ReadingChild::set_file(const Credentials &who, int root, const std::string &path) {
+    if (path.size() >= sizeof(exchange_->file)) {
+        errno = ENAMETOOLONG;
+        return false;
     }
-    if (!start())
+    exchange_->who = who;
+    *fmt::format_to_n(exchange_->root, sizeof(exchange_->root) - 1, "/proc/{}/fd/{}", getpid(), root).out = 0;
+    std::memcpy(exchange_->file, path.c_str(), path.size() + 1);
+    return true;
+}
+
+ssize_t ReadingChild::read_file(int pid, const Credentials &who, int root, const std::string &path, uint64_t offset,
+                                void *into, size_t size) {
+    if (!start(pid) || !set_file(who, root, path))
         return -1;
-    exchange_->count = 0;
-    exchange_->size = std::min(size, kPieceBytes);
-    auto [end, length] = fmt::format_to_n(exchange_->file, sizeof(exchange_->file) - 1, "/proc/{}/{}", pid, name);
-    *end = 0;
-    ssize_t n = ask(pid);
-    if (n > 0)
-        std::memcpy(into, exchange_->bytes, static_cast<size_t>(n));
-    return n;
+    exchange_->operation = Operation::kFile;
+    exchange_->offset = offset;
+    return ask_for_bytes(pid, into, size);
+}
+
+bool ReadingChild::has_file(int pid, const Credentials &who, int root, const std::string &path) {
+    if (!start(pid) || !set_file(who, root, path))
+        return false;
+    exchange_->operation = Operation::kHasFile;
+    exchange_->count = 1;
+    exchange_->size = 1;
+    return ask(pid) == 1;
 }
 
 }  // namespace memtrace

@@ -2,9 +2,9 @@
 // Reads that may never come back.
 //
 // A page that is not there is brought by the process's own file system (FUSE) or by itself (userfaultfd), when it
-// likes, or never: whoever reads it, root and SIGKILL included, waits until then. So memory of processes is read in a
-// child of ours that can be left behind: it takes one request after the other, and shares with us the memory in which
-// they are answered.
+// likes, or never: whoever reads it, root and SIGKILL included, waits until then. So does who opens a file there. So
+// memory of processes, and files that they name, are read in a child of ours that can be left behind: it takes one
+// request after the other, and shares with us the memory in which they are answered.
 //
 // A request that is held for longer than a second is given up, and its process with it: nothing more is read of that,
 // so that it can hold us but once. Time in which the child would run, and waits for a processor, does not count. With
@@ -22,6 +22,8 @@
 #include <span>
 #include <string>
 
+#include "process/credentials.h"
+
 namespace memtrace {
 
 // Not thread-safe. There is one, which has its child from the first read on.
@@ -38,20 +40,32 @@ class ReadingChild {
     // The first `size` bytes of /proc/PID/NAME, whose content the kernel reads from the process's memory (cmdline). As
     // above.
     ssize_t read_proc_file(int pid, const std::string &name, void *into, size_t size);
+    // At most `size` bytes, from `offset` on, of a regular file below the folder `root`, one of our open files:
+    // symbolic links and ".." do not lead out of it. Opened as `who` could. As above; ENOENT too when it is no regular
+    // file.
+    ssize_t read_file(int pid, const Credentials &who, int root, const std::string &path, uint64_t offset, void *into,
+                      size_t size);
+    // Whether there is a file or a folder there, as `who` can see.
+    bool has_file(int pid, const Credentials &who, int root, const std::string &path);
     // The processes that were given up since the beginning.
     const std::set<int> &given_up() const {
         return given_up_;
     }
 
   private:
+    enum class Operation;
     struct Exchange;
 
     ReadingChild() = default;
-    bool start();
+    bool start(int pid);
     void end();
+    bool set_file(const Credentials &who, int root, const std::string &path);
     bool wait_for_answer();
     std::chrono::milliseconds patience() const;
     ssize_t ask(int pid);
+    ssize_t ask_for_bytes(int pid, void *into, size_t size);
+    [[noreturn]] static void serve(Exchange &exchange);
+    static ssize_t answer(Exchange &exchange);
 
     Exchange *exchange_ = nullptr;
     pid_t child_ = -1;

@@ -3,52 +3,68 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <linux/openat2.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
+#include <string_view>
+#include <utility>
+
+#include "base/printable.h"
+#include "process/reading_child.h"
 
 namespace memtrace {
 
 namespace {
 
-constexpr off_t kMaxSourceBytes = 16 << 20;
+constexpr size_t kMaxSourceBytes = 16 << 20;
+constexpr size_t kMaxAllBytes = 64 << 20;
+constexpr size_t kMaxFiles = 10'000;  // of a process, that there are or are not
+constexpr size_t kMaxLineBytes = 4 << 10;
+constexpr size_t kLinesBetween = 64;
 
-// Where symbolic links and ".." cannot lead out of `root`.
-FileDescriptor open_in_root(int root, const std::string &path, int flags) {
-    open_how how{};
-    how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
-    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-    return FileDescriptor(static_cast<int>(syscall(SYS_openat2, root, path.c_str(), &how, sizeof(how))));
-}
-
-std::vector<std::string> split_lines(const std::string &text) {
-    std::vector<std::string> lines;
-    size_t at = 0;
-    while (at < text.size()) {
-        size_t end = text.find('\n', at);
-        if (end == std::string::npos)
-            end = text.size();
-        std::string line = text.substr(at, end - at);
-        for (char &c : line)
-            if (static_cast<unsigned char>(c) < 0x20 && c != '\t')
-                c = ' ';  // what a terminal would obey
-        lines.push_back(std::move(line));
-        at = end + 1;
-    }
-    return lines;
-}
+size_t all_bytes = 0;  // that all processes' files take
 
 }  // namespace
 
+SourceText::SourceText(std::string text) : text_(std::move(text)) {
+    size_t number = 0;
+    for (size_t at = 0; at < text_.size(); number++) {
+        if (number % kLinesBetween == 0)
+            beginnings_.push_back(static_cast<uint32_t>(at));
+        size_t end = text_.find('\n', at);
+        at = end == std::string::npos ? text_.size() : end + 1;
+    }
+}
+
+std::optional<std::string> SourceText::line(int number) const {
+    auto index = static_cast<size_t>(number) - 1;
+    if (number < 1 || index / kLinesBetween >= beginnings_.size())
+        return std::nullopt;
+    size_t at = beginnings_[index / kLinesBetween];
+    for (size_t left = index % kLinesBetween; left > 0; left--) {
+        at = text_.find('\n', at);
+        if (at == std::string::npos || ++at == text_.size())
+            return std::nullopt;
+    }
+    size_t end = std::min(text_.find('\n', at), text_.size());
+    if (end > at && text_[end - 1] == '\r')
+        end--;
+    std::string_view line = std::string_view(text_).substr(at, end - at);
+    if (line.size() > kMaxLineBytes)
+        return std::string(line.substr(0, start_of_character(line, kMaxLineBytes))) + "...";
+    return std::string(line);
+}
+
 SourceFiles::SourceFiles(int pid)
-    : root_(open(fmt::format("/proc/{}/root", pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
-      cwd_(open(fmt::format("/proc/{}/cwd", pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)) {
-    struct stat status;
-    if (stat(fmt::format("/proc/{}", pid).c_str(), &status) == 0)
-        uid_ = status.st_uid;
+    : pid_(pid),
+      root_(open(fmt::format("/proc/{}/root", pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+      cwd_(open(fmt::format("/proc/{}/cwd", pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+      who_(read_credentials(pid)) {}
+
+SourceFiles::~SourceFiles() {
+    for (const auto &[name, text] : files_)
+        all_bytes -= text.bytes();
 }
 
 std::string SourceFiles::full_path(const std::string &file) const {
@@ -68,42 +84,36 @@ std::string SourceFiles::full_path(const std::string &file) const {
 }
 
 bool SourceFiles::exists(const std::string &file) const {
-    std::string path = root_ ? full_path(file) : "";
-    return !path.empty() && open_in_root(root_.get(), path, O_PATH);
+    std::string path = can_look() ? full_path(file) : "";
+    return !path.empty() && ReadingChild::instance().has_file(pid_, *who_, root_.get(), path);
 }
 
-std::vector<std::string> SourceFiles::read_lines(const std::string &file) const {
-    if (file.empty() || file[0] == '<' || !root_)
-        return {};
-    std::string path = full_path(file);
+SourceText SourceFiles::read(const std::string &file) const {
+    std::string path = can_look() && !file.empty() && file[0] != '<' ? full_path(file) : "";
     if (path.empty())
         return {};
-    FileDescriptor source = open_in_root(root_.get(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    struct stat status;
-    if (!source || fstat(source.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > kMaxSourceBytes)
-        return {};
-    bool readable_by_target = uid_ == 0 || (status.st_mode & S_IROTH) || status.st_uid == uid_;
-    if (!readable_by_target)
-        return {};
-    std::string text(static_cast<size_t>(status.st_size), '\0');
-    size_t have = 0;
-    while (have < text.size()) {
-        ssize_t n = read(source.get(), text.data() + have, text.size() - have);
-        if (n <= 0)
-            break;
-        have += static_cast<size_t>(n);
+    std::string text;
+    std::vector<char> piece(256 << 10);
+    for (;;) {
+        ssize_t n =
+            ReadingChild::instance().read_file(pid_, *who_, root_.get(), path, text.size(), piece.data(), piece.size());
+        if (n < 0 || text.size() + static_cast<size_t>(n) > std::min(kMaxSourceBytes, kMaxAllBytes - all_bytes))
+            return {};
+        if (n == 0)
+            return SourceText(std::move(text));
+        text.append(piece.data(), static_cast<size_t>(n));
     }
-    text.resize(have);
-    return split_lines(text);
 }
 
 std::optional<std::string> SourceFiles::line(const std::string &file, int number) {
     auto found = files_.find(file);
-    if (found == files_.end())
-        found = files_.emplace(file, read_lines(file)).first;
-    if (number < 1 || static_cast<size_t>(number) > found->second.size())
-        return std::nullopt;
-    return found->second[static_cast<size_t>(number) - 1];
+    if (found == files_.end()) {
+        if (files_.size() >= kMaxFiles)
+            return std::nullopt;
+        found = files_.emplace(file, read(file)).first;
+        all_bytes += found->second.bytes();
+    }
+    return found->second.line(number);
 }
 
 }  // namespace memtrace
