@@ -69,6 +69,16 @@ std::string printable_lines(std::string_view text) {
     return escape(text, true);
 }
 
+bool is_utf8(std::string_view text) {
+    while (!text.empty()) {
+        Character next = first_character(text);
+        if (!next.code)
+            return false;
+        text.remove_prefix(next.bytes);
+    }
+    return true;
+}
+
 size_t start_of_character(std::string_view text, size_t at) {
     if (at >= text.size())
         return text.size();

@@ -15,6 +15,8 @@ std::string printable(std::string_view text);
 // The same for a text of lines, whose newlines and tabs stay. All that goes to a person goes through this.
 std::string printable_lines(std::string_view text);
 
+bool is_utf8(std::string_view text);
+
 // The last place up to `at` where such a text may be cut.
 size_t start_of_character(std::string_view text, size_t at);
 

@@ -60,6 +60,14 @@ FoundPython require_python(int pid) {
     return *python;
 }
 
+void require_utf8(const Options &options, const std::vector<std::string> &words, const std::string &folder) {
+    if (options.engine != Engine::kLine && !options.function_calls)
+        return;
+    if (std::string refusal = name_refusal(words, folder); !refusal.empty())
+        fail("{} cannot be used here: {}; without it, the tables show the same bytes",
+             options.engine == Engine::kLine ? "--engine line" : "--calls", refusal);
+}
+
 // The probes that the user has asked for by an option.
 void require_probes(const Options &options, const FoundPython &python, const std::string &file) {
     if (options.engine != Engine::kLine && !options.imports && !options.function_calls)
@@ -173,6 +181,7 @@ int run_attach(const Options &options) {
     std::map<int, FoundPython> pythons;
     keep_possible(pids, [&](int pid) {
         FoundPython python = require_python(pid);
+        require_utf8(options, read_identity(pid).cmdline, working_folder(pid));
         require_probes(options, python, python.open_path(pid));
         pythons.emplace(pid, std::move(python));
     });
@@ -204,6 +213,7 @@ int run_command(const Options &options) {
     TracerSettings settings = settings_of(options);
     require_bpf(settings.source);
     Output output(options.output, STDERR_FILENO, readers(options));
+    require_utf8(options, options.argv, working_folder(getpid()));
     if (auto python = find_python_of_command(options.argv[0]))
         require_probes(options, *python, python->module_path);
     block_signals();

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
 #include <set>
 #include <string_view>
 
@@ -194,6 +195,11 @@ ProcessIdentity read_identity(int pid) {
         }
     }
     return identity;
+}
+
+std::string working_folder(int pid) {
+    std::error_code error;
+    return std::filesystem::read_symlink(fmt::format("/proc/{}/cwd", pid), error).string();
 }
 
 bool process_exists(int pid) {

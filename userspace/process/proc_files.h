@@ -73,6 +73,8 @@ std::vector<Mapping> parse_mappings(const std::string &text);
 
 std::vector<std::string> split_at_nul(const std::string &text);
 ProcessIdentity read_identity(int pid);
+// Empty when it is not told.
+std::string working_folder(int pid);
 
 bool process_exists(int pid);
 // A process whose main thread has ended but was not waited for, or a kernel thread: no memory of its own.

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/file_descriptor.h"
+#include "base/printable.h"
 #include "process/elf_image.h"
 #include "process/limited_child.h"
 
@@ -163,6 +164,17 @@ std::string calls_refusal(const std::optional<std::vector<UsdtProbe>> &probes, b
     if (refusal.empty() && !line_is_attached && find_probe(*probes, "function__entry")->only_with_line)
         return "its python:function__entry probe fires only while the line probe is attached too: add --engine line";
     return refusal;
+}
+
+std::string name_refusal(const std::vector<std::string> &cmdline, const std::string &folder) {
+    std::vector<std::string> names = cmdline;
+    names.push_back(folder);
+    auto bad = std::find_if(names.begin(), names.end(), [](const std::string &name) { return !is_utf8(name); });
+    if (bad == names.end())
+        return "";
+    return fmt::format(
+        "'{}' is no UTF-8, and a program with files of such names fails when this probe of CPython's tells of them",
+        printable(*bad));
 }
 
 }  // namespace memtrace

@@ -48,4 +48,9 @@ std::string calls_refusal(const std::optional<std::vector<UsdtProbe>> &probes, b
 // The one of this name; null when there is none.
 const UsdtProbe *find_probe(const std::vector<UsdtProbe> &probes, std::string_view name);
 
+// Why the probes that tell a file's name (line, function__entry) would harm a program with this command line and
+// working folder; empty when nothing of it is seen. CPython gives the name as UTF-8, and leaves an exception behind
+// where it cannot: the program fails for that, sooner or later. Modules of other folders are not seen.
+std::string name_refusal(const std::vector<std::string> &cmdline, const std::string &folder);
+
 }  // namespace memtrace

@@ -35,9 +35,11 @@ EngineVerdict judge_stack_engine(const FoundPython &python) {
     return {"stack", false, python.refusal, "bytes are counted, and lines are not known"};
 }
 
-EngineVerdict judge_line_engine(const FoundPython &python, const EngineVerdict &stack) {
+EngineVerdict judge_line_engine(int pid, const FoundPython &python, const EngineVerdict &stack) {
     Check uprobes = check_probes();
     std::string refusal = uprobes.ok == true ? probe_refusal(python.probes, "line") : uprobes.found;
+    if (refusal.empty())
+        refusal = name_refusal(read_identity(pid).cmdline, working_folder(pid));
     if (refusal.empty())
         return {"line", true, "", ""};
     return {"line", false, refusal, stack.usable ? "the stack engine gives the same bytes" : stack.alternative};
@@ -70,7 +72,7 @@ ProcessDiagnosis diagnose_process(int pid) {
     if (process.python) {
         process.python->probes = read_usdt_probes(process.python->open_path(pid), process.python->version);
         process.engines.push_back(judge_stack_engine(*process.python));
-        process.engines.push_back(judge_line_engine(*process.python, process.engines[0]));
+        process.engines.push_back(judge_line_engine(pid, *process.python, process.engines[0]));
     }
     return process;
 }
