@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <numeric>
@@ -145,9 +146,10 @@ auto look_again(int attempts, Look look) {
 class Explainer {
   public:
     // `place` may have been found before: it takes longest. In one that stands still, one attempt tells.
-    Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place, int attempts)
+    Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place, int attempts,
+              std::function<void()> on_read = {})
         : attempts_(attempts),
-          resident_(pid),
+          resident_(pid, std::move(on_read)),
           place_(place),
           map_(read_memory_of(pid)),
           memory_devices_(read_memory_devices(pid)),
@@ -283,18 +285,40 @@ class Explainer {
                 "many references.");
     }
 
+    // What of it is in memory. The kernel has said so of whole mappings; of parts it is asked page by page, as long as
+    // they are not of more address space than may be looked at: memory that was never touched is free, and a thousand
+    // times as large.
+    uint64_t resident_bytes(const AddressRange &range) {
+        uint64_t sum = 0;
+        for (auto part = first_part(range); part != map_.parts.end() && part->mapping.start < range.end; ++part) {
+            const Mapping &mapping = part->mapping;
+            AddressRange both{std::max(range.start, mapping.start), std::min(range.end, mapping.end)};
+            if (both.start >= both.end || !part->rss_bytes)
+                continue;
+            uint64_t bytes = both.end - both.start;
+            if (bytes == mapping.end - mapping.start) {
+                sum += static_cast<uint64_t>(part->rss_bytes);
+            } else if (bytes <= parts_left_) {
+                parts_left_ -= bytes;
+                sum += ResidentRange(resident_, both.start, both.end).bytes(both.start, both.end);
+            } else if (!std::exchange(has_left_parts_, true)) {
+                incomplete(
+                    "More address space lies in parts of mappings than may be looked at: what is resident there is not "
+                    "told apart.");
+            }
+        }
+        return sum;
+    }
+
     // Of a mapping that an object made, what is in memory and nothing else's.
-    int64_t resident_private_bytes(const AddressRange &range) const {
+    int64_t resident_private_bytes(const AddressRange &range) {
         int64_t sum = 0;
         for (auto part = first_part(range); part != map_.parts.end() && part->mapping.start < range.end; ++part) {
             const Mapping &mapping = part->mapping;
             AddressRange both{std::max(range.start, mapping.start), std::min(range.end, mapping.end)};
             if (both.start >= both.end || !part->rss_bytes || !is_anonymous(*part))
                 continue;
-            bool is_whole = both.start == mapping.start && both.end == mapping.end;
-            uint64_t bytes = is_whole ? 0 : ResidentRange(resident_, both.start, both.end).bytes(both.start, both.end);
-            sum += std::max<int64_t>(
-                0, (is_whole ? part->rss_bytes : static_cast<int64_t>(bytes)) - part->lazy_free_bytes);
+            sum += std::max<int64_t>(0, static_cast<int64_t>(resident_bytes(both)) - part->lazy_free_bytes);
         }
         for (const auto &[piece, zeros] : zeros_)
             if (piece.start >= range.start && piece.end <= range.end)
@@ -362,7 +386,7 @@ class Explainer {
         auto page = static_cast<uint64_t>(getpagesize());
         for (const Chunk &chunk : found.chunks) {
             uint64_t end = chunk.address + chunk.bytes;
-            LiveChunk live{chunk, {}, ResidentRange(resident_, chunk.address, end).bytes(chunk.address, end), false};
+            LiveChunk live{chunk, {}, resident_bytes({chunk.address, end}), false};
             std::array<uint8_t, 64> beginning;
             if (resident_.read(chunk.address + kChunkHeaderBytes, beginning.data(), beginning.size()))
                 live.bytes = beginning;
@@ -487,6 +511,8 @@ class Explainer {
     }
 
     static constexpr uint64_t kHugePage = 2 << 20;
+    uint64_t parts_left_ = uint64_t{256} << 30;  // bytes of address space: half a second
+    bool has_left_parts_ = false;
     int attempts_;
     ResidentMemory resident_;
     std::optional<PymallocPlace> place_;
@@ -526,7 +552,8 @@ void name_lines(Explanation &explanation, const FirstTouch &first_touch) {
 // Of a process that stands still: each time a thread may be stopped in the middle of an allocation, in which case
 // letting it go on for a moment helps. Of one that allocates all the time, one snapshot in four was such.
 constexpr int kPauses = 5;
-constexpr std::chrono::milliseconds kBetweenPauses{10};  // long enough for the thread to run
+constexpr std::chrono::nanoseconds kLongestPause = std::chrono::milliseconds(500);  // all together
+constexpr std::chrono::milliseconds kBetweenPauses{10};                             // long enough for the thread to run
 
 }  // namespace
 
@@ -546,8 +573,8 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     std::vector<MappedMemory> memory;
-    auto read = [&](std::optional<PymallocPlace> place, int attempts) {
-        Explainer explainer(pid, python, place, attempts);
+    auto read = [&](std::optional<PymallocPlace> place, int attempts, std::function<void()> on_read = {}) {
+        Explainer explainer(pid, python, place, attempts, std::move(on_read));
         explanation = explainer.explain();
         memory = explainer.memory();
     };
@@ -560,15 +587,22 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
             place = look_again(kAttempts, [&] {
                 return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_memory_of(pid).parts));
             });
-        uint64_t frozen_ns = 0;
-        for (int pause = 0; pause < kPauses && (pause == 0 || is_contradictory(explanation)); pause++) {
+        std::chrono::nanoseconds paused{0};
+        bool was_due = false;
+        for (int pause = 0; pause == 0 || (pause < kPauses && is_contradictory(explanation) && !was_due); pause++) {
             if (pause)
                 std::this_thread::sleep_for(kBetweenPauses);
-            FrozenProcess frozen(pid);
-            read(place, 1);
-            frozen_ns += frozen.release();
+            FrozenProcess frozen(pid, kLongestPause - paused);
+            read(place, 1, [&frozen] { frozen.let_go_when_due(); });
+            paused += frozen.release();
+            was_due = frozen.was_due() || paused >= kLongestPause;
         }
-        explanation.frozen_ns = frozen_ns;
+        if (was_due)
+            explanation.incomplete.push_back(
+                fmt::format("It was paused for {} ms, which is the longest, and then went on: what was read later is "
+                            "not of the same moment.",
+                            std::chrono::duration_cast<std::chrono::milliseconds>(kLongestPause).count()));
+        explanation.frozen_ns = static_cast<uint64_t>(paused.count());
     }
     std::vector<Mapping> mappings;
     for (const MappedMemory &part : memory)

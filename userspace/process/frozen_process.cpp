@@ -19,7 +19,6 @@ namespace memtrace {
 
 namespace {
 
-constexpr std::chrono::seconds kPatience{1};
 constexpr std::chrono::microseconds kPoll{50};
 
 std::vector<int> threads_of(int pid) {
@@ -52,6 +51,10 @@ bool has_ended(int pid, int tid) {
     return state.empty() || state[0] == 'Z' || state[0] == 'X';
 }
 
+std::string in_words(std::chrono::nanoseconds time) {
+    return fmt::format("{} ms", std::chrono::duration_cast<std::chrono::milliseconds>(time).count());
+}
+
 [[noreturn]] void fail_not_seized(int pid, int tid, int error) {
     std::string tracer = status_of(pid, tid, "TracerPid");
     if (error == EPERM && !tracer.empty() && tracer != "0")
@@ -61,12 +64,12 @@ bool has_ended(int pid, int tid) {
 
 }  // namespace
 
-FrozenProcess::FrozenProcess(int pid) : FrozenProcess() {
-    auto deadline = start_ + kPatience;
+FrozenProcess::FrozenProcess(int pid, std::chrono::nanoseconds longest) : FrozenProcess(longest) {
+    auto deadline = start_ + longest;
     // A thread that is not stopped yet may begin another one.
     for (bool first = true; seize_new_threads(pid); first = false) {
         if (!first && Clock::now() > deadline)
-            fail("process {} could not be paused within a second: it begins threads all the time", pid);
+            fail("process {} could not be paused within {}: it begins threads all the time", pid, in_words(longest_));
         wait_for_all(pid, deadline);
     }
 }
@@ -102,9 +105,9 @@ void FrozenProcess::wait_for_all(int pid, Clock::time_point deadline) {
         if (waited == 0 && !has_ended(pid, tid)) {
             if (Clock::now() > deadline)
                 fail(
-                    "process {} could not be paused within a second: its thread {} waits in the kernel, where nothing "
+                    "process {} could not be paused within {}: its thread {} waits in the kernel, where nothing "
                     "can stop it; it goes on as it was",
-                    pid, tid);
+                    pid, in_words(longest_), tid);
             std::this_thread::sleep_for(kPoll);
             continue;
         }
@@ -120,15 +123,21 @@ void FrozenProcess::wait_for_all(int pid, Clock::time_point deadline) {
     }
 }
 
-uint64_t FrozenProcess::release() {
+void FrozenProcess::let_go_when_due() {
+    if (threads_.empty() || Clock::now() - start_ < longest_)
+        return;
+    was_due_ = true;
+    release();
+}
+
+std::chrono::nanoseconds FrozenProcess::release() {
     if (threads_.empty())
-        return held_ns_;
+        return held_;
     for (const auto &[tid, thread] : threads_)
         ptrace(PTRACE_DETACH, tid, nullptr, static_cast<long>(thread.signal));
     threads_.clear();
-    held_ns_ =
-        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count());
-    return held_ns_;
+    held_ = Clock::now() - start_;
+    return held_;
 }
 
 }  // namespace memtrace

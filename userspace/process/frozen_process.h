@@ -15,15 +15,22 @@ namespace memtrace {
 // Not thread-safe: the thread that made it must let it go.
 class FrozenProcess {
   public:
-    // Throws Failure, with nothing left stopped, when it may not be stopped, is traced by somebody else, or has a
-    // thread that the kernel cannot stop within a second.
-    explicit FrozenProcess(int pid);
+    // Holds it for `longest` at most, as far as let_go_when_due() is called often. Throws Failure, with nothing left
+    // stopped, when it may not be stopped, is traced by somebody else, or has a thread that the kernel cannot stop in
+    // that time.
+    FrozenProcess(int pid, std::chrono::nanoseconds longest);
     FrozenProcess(const FrozenProcess &) = delete;
     FrozenProcess &operator=(const FrozenProcess &) = delete;
     ~FrozenProcess();
 
-    // Lets it go. Returns for how long it was held.
-    uint64_t release();
+    // Lets it go once it has been held for as long as it may.
+    void let_go_when_due();
+    // Lets it go, if it has not been. Returns for how long it was held.
+    std::chrono::nanoseconds release();
+    // Whether it was due: what was read later belongs to no one moment.
+    bool was_due() const {
+        return was_due_;
+    }
 
   private:
     struct Thread {
@@ -32,13 +39,15 @@ class FrozenProcess {
     };
     using Clock = std::chrono::steady_clock;
 
-    FrozenProcess() = default;
+    explicit FrozenProcess(std::chrono::nanoseconds longest) : longest_(longest) {}
     bool seize_new_threads(int pid);
     void wait_for_all(int pid, Clock::time_point deadline);
 
     std::map<int, Thread> threads_;  // by tid
     Clock::time_point start_ = Clock::now();
-    uint64_t held_ns_ = 0;
+    std::chrono::nanoseconds longest_;
+    std::chrono::nanoseconds held_{0};
+    bool was_due_ = false;
 };
 
 }  // namespace memtrace

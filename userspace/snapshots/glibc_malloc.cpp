@@ -8,6 +8,7 @@
 #include <cstring>
 #include <iterator>
 #include <numeric>
+#include <set>
 
 #include "snapshots/glibc_heap_walk.h"
 
@@ -194,7 +195,12 @@ class GlibcArenaReader {
         bool complete = true;
         std::vector<AddressRange> &heaps = arena.heaps;
         uint64_t heap = arena.top.address / kHeapMax * kHeapMax;
+        std::set<uint64_t> seen;
         while (heap && complete && heaps.size() < kMaxHeaps) {
+            if (!seen.insert(heap).second) {
+                complete = false;  // they lead in a circle
+                break;
+            }
             auto header = memory_.read_value<HeapHeader>(heap);
             complete = header && header->arena == arena.address && header->bytes <= kHeapMax;
             if (complete) {
@@ -204,11 +210,6 @@ class GlibcArenaReader {
         }
         std::sort(heaps.begin(), heaps.end(),
                   [](const AddressRange &a, const AddressRange &b) { return a.start < b.start; });
-        // They may lead in a circle.
-        auto twice = std::unique(heaps.begin(), heaps.end(),
-                                 [](const AddressRange &a, const AddressRange &b) { return a.start == b.start; });
-        complete = complete && twice == heaps.end();
-        heaps.erase(twice, heaps.end());
         return complete;
     }
 
@@ -374,7 +375,9 @@ GlibcSnapshot read_glibc_malloc(const ResidentMemory &memory, const GlibcPlace &
     snapshot.parameters = read_parameters(memory, place);
     GlibcArenaReader reader(memory, place, snapshot.parameters, heap, visit);
     uint64_t next = reader.read(place.main_arena, snapshot);
-    while (next && next != place.main_arena && snapshot.arenas.size() < kMaxArenas)
+    // They may lead in a circle that the main arena is not part of.
+    std::set<uint64_t> seen = {place.main_arena};
+    while (next && seen.insert(next).second && snapshot.arenas.size() < kMaxArenas)
         next = reader.read(next, snapshot);
     snapshot.all_freed_blocks = reader.has_read_all_freed();
     snapshot.complete = snapshot.complete && next == place.main_arena;

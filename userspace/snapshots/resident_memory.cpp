@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace memtrace {
 
@@ -20,8 +21,10 @@ const auto kPageBytes = static_cast<uint64_t>(getpagesize());
 
 }  // namespace
 
-ResidentMemory::ResidentMemory(int pid)
-    : page_map_(open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC)), memory_(pid) {}
+ResidentMemory::ResidentMemory(int pid, std::function<void()> on_read)
+    : page_map_(open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC)),
+      memory_(pid),
+      on_read_(std::move(on_read)) {}
 
 bool ResidentMemory::read(uint64_t address, void *into, size_t size) const {
     uint64_t end = address + size;
@@ -39,6 +42,8 @@ std::optional<std::vector<bool>> ResidentMemory::present(uint64_t start, uint64_
     pages.reserve(count);
     std::array<uint64_t, 512> entries;
     while (pages.size() < count) {
+        if (on_read_)
+            on_read_();
         size_t wanted = std::min<size_t>(entries.size(), count - pages.size()) * sizeof(uint64_t);
         auto at = static_cast<off_t>((first + pages.size()) * sizeof(uint64_t));
         if (pread(page_map_.get(), entries.data(), wanted, at) != static_cast<ssize_t>(wanted))

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -18,7 +19,8 @@ namespace memtrace {
 // Not thread-safe.
 class ResidentMemory : public RemoteMemory {
   public:
-    explicit ResidentMemory(int pid);
+    // `on_read`, if given, is called before each read, however small.
+    explicit ResidentMemory(int pid, std::function<void()> on_read = {});
 
     // False too where a page is not in memory.
     bool read(uint64_t address, void *into, size_t size) const override;
@@ -48,6 +50,7 @@ class ResidentMemory : public RemoteMemory {
 
     FileDescriptor page_map_;
     ProcessMemory memory_;
+    std::function<void()> on_read_;
 };
 
 // Which bytes of [start, end) are in memory, asked for once.
