@@ -66,6 +66,16 @@ TEST(ProcFiles, SplitsAtNul) {
     EXPECT_EQ(split_at_nul(""), Words{});
 }
 
+TEST(ProcFiles, CommandLinesAreBounded) {
+    using Words = std::vector<std::string>;
+    EXPECT_EQ(parse_command_line(std::string_view("a\0b c\0", 6)), (Words{"a", "b c"}));
+    auto empty = parse_command_line(std::string(65'000, '\0'));
+    EXPECT_EQ(empty.size(), 257u);
+    EXPECT_EQ(empty.back(), "[more arguments]");
+    auto large = parse_command_line(std::string(65'000, 'x'));
+    EXPECT_EQ(large, (Words{std::string(16 << 10, 'x'), "[more arguments]"}));
+}
+
 TEST(ProcFiles, ReadsThisProcess) {
     auto mappings = read_mappings(getpid());
     ASSERT_TRUE(mappings);

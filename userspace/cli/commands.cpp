@@ -148,7 +148,7 @@ Readers readers(const Options &options) {
 }
 
 LastLook last_look(const Options &options) {
-    return {options.look, std::chrono::duration<double>(options.look_seconds)};
+    return {options.look, std::chrono::duration<double>(options.look_seconds), is_told_to_end};
 }
 
 bool status_wanted(const Options &options) {

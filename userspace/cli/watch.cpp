@@ -73,6 +73,15 @@ void restore_signals() {
     sigprocmask(SIG_SETMASK, &original_mask, nullptr);
 }
 
+bool is_told_to_end() {
+    sigset_t pending;
+    sigpending(&pending);
+    for (int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT})
+        if (sigismember(&pending, number) == 1)
+            return true;
+    return false;
+}
+
 void watch(Session &session, const WatchPlan &plan) {
     sigset_t set = watched_signals();
     FileDescriptor signals(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));

@@ -16,6 +16,9 @@ void block_signals();
 // The mask and dispositions as they were before block_signals(). Async-signal-safe.
 void restore_signals();
 
+// Whether one of them but SIGCHLD has come that watch() did not see: who sends it after that wants the report now.
+bool is_told_to_end();
+
 struct Signal {
     int number;
     bool from_terminal;  // the terminal sent it to the whole foreground group

@@ -255,7 +255,7 @@ void Session::look_at_new_accounts() {
         // What exec laid out is right even when the process has gone, or has execed again.
         if (account->args_length && account->args_length <= MT_ARGS_BYTES &&
             (!lives || details.identity.cmdline.empty()))
-            details.identity.cmdline = split_at_nul(std::string(account->args, account->args_length));
+            details.identity.cmdline = parse_command_line({account->args, account->args_length});
         auto parent = details_.find(account->parent);
         if (account->opened_by == MT_OPENED_BY_FORK && parent != details_.end()) {
             details.python = parent->second.python;

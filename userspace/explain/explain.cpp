@@ -569,7 +569,8 @@ int64_t Explanation::layer(std::string_view owner) const {
     return 0;
 }
 
-Explanation explain(int pid, const FoundPython &python, bool freeze, Traced traced) {
+Explanation explain(int pid, const FoundPython &python, bool freeze, Traced traced,
+                    const std::function<void()> &on_read) {
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     std::vector<MappedMemory> memory;
@@ -579,7 +580,7 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
         memory = explainer.memory();
     };
     if (!freeze) {
-        read(std::nullopt, kAttempts);
+        read(std::nullopt, kAttempts, on_read);
     } else {
         // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
         std::optional<PymallocPlace> place;
@@ -593,7 +594,11 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
             if (pause)
                 std::this_thread::sleep_for(kBetweenPauses);
             FrozenProcess frozen(pid, kLongestPause - paused);
-            read(place, 1, [&frozen] { frozen.let_go_when_due(); });
+            read(place, 1, [&] {
+                frozen.let_go_when_due();
+                if (on_read)
+                    on_read();
+            });
             paused += frozen.release();
             was_due = frozen.was_due() || paused >= kLongestPause;
         }

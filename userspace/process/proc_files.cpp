@@ -178,12 +178,23 @@ std::vector<std::string> split_at_nul(const std::string &text) {
     return words;
 }
 
+std::vector<std::string> parse_command_line(std::string_view text) {
+    constexpr size_t kMaxWords = 256, kMaxBytes = 16 << 10;
+    std::vector<std::string> words;
+    std::string_view rest = text.substr(0, kMaxBytes);
+    while (!rest.empty() && words.size() < kMaxWords)
+        words.emplace_back(take_word(rest, '\0'));
+    if (!rest.empty() || text.size() > kMaxBytes)
+        words.emplace_back("[more arguments]");
+    return words;
+}
+
 ProcessIdentity read_identity(int pid) {
     ProcessIdentity identity;
     std::string cmdline(64 << 10, '\0');
     ssize_t length = ReadingChild::instance().read_proc_file(pid, "cmdline", cmdline.data(), cmdline.size());
     cmdline.resize(static_cast<size_t>(std::max<ssize_t>(length, 0)));
-    identity.cmdline = split_at_nul(cmdline);
+    identity.cmdline = parse_command_line(cmdline);
     if (auto text = read_whole_file(fmt::format("/proc/{}/cgroup", pid), 64 << 10)) {
         std::string_view rest = *text;
         while (!rest.empty()) {

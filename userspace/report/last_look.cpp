@@ -11,26 +11,6 @@ namespace memtrace {
 
 namespace {
 
-Look explain_traced(Session &session, const mt_account &account, int64_t rss_bytes, bool at_programs_end) {
-    const auto &python = session.details(account.id).python;
-    if (!python)
-        return {std::nullopt, "no CPython was found in it", std::nullopt};
-    if (python->runtime.state != MT_PYTHON_READY)
-        return {std::nullopt, python->refusal, std::nullopt};
-    Traced traced;
-    if (session.tracer().settings().owners)
-        traced.first_touch = [&session, id = account.id](uint64_t address) {
-            auto owner = session.owned_ranges().owner_of(id, address);
-            return owner ? in_words(place_of_page(*owner, session.codes(), session.natives())) : "";
-        };
-    try {
-        Explanation explanation = explain(static_cast<int>(account.tgid), *python, false, std::move(traced));
-        return {TakenLook{std::move(explanation), rss_bytes, at_programs_end}, "", std::nullopt};
-    } catch (const Failure &failure) {
-        return {std::nullopt, failure.what(), std::nullopt};  // it has ended since, for one
-    }
-}
-
 // Of a process that has ended, and that nothing was seen of before.
 std::string why_not_looked_at(const Session &session, const mt_account &account) {
     if (account.closed_by == MT_CLOSED_BY_EXEC)
@@ -51,6 +31,32 @@ uint64_t monotonic_ns() {
 }
 
 }  // namespace
+
+Look LastLook::explain_traced(Session &session, const mt_account &account, int64_t rss_bytes,
+                              bool at_programs_end) const {
+    const auto &python = session.details(account.id).python;
+    if (!python)
+        return {std::nullopt, "no CPython was found in it", std::nullopt};
+    if (python->runtime.state != MT_PYTHON_READY)
+        return {std::nullopt, python->refusal, std::nullopt};
+    Traced traced;
+    if (session.tracer().settings().owners)
+        traced.first_touch = [&session, id = account.id](uint64_t address) {
+            auto owner = session.owned_ranges().owner_of(id, address);
+            return owner ? in_words(place_of_page(*owner, session.codes(), session.natives())) : "";
+        };
+    try {
+        auto stop_when_told = [this] {
+            if (is_to_end_())
+                fail("memtrace was told to end, and did not look any further");
+        };
+        Explanation explanation =
+            explain(static_cast<int>(account.tgid), *python, false, std::move(traced), stop_when_told);
+        return {TakenLook{std::move(explanation), rss_bytes, at_programs_end}, "", std::nullopt};
+    } catch (const Failure &failure) {
+        return {std::nullopt, failure.what(), std::nullopt};  // it has ended since, for one
+    }
+}
 
 void LastLook::take_early(Session &session, const Ending &ending, const std::function<void()> &let_go) {
     Look look;

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "collect/session.h"
 #include "explain/explain.h"
@@ -32,8 +33,10 @@ struct Look {
 // Not thread-safe.
 class LastLook {
   public:
-    // Without `wanted`, none is taken; none is begun once `longest` has gone by.
-    LastLook(bool wanted, std::chrono::duration<double> longest) : wanted_(wanted), longest_(longest) {}
+    // Without `wanted`, none is taken; none is begun once `longest` has gone by, and none goes on once `is_to_end` says
+    // so.
+    LastLook(bool wanted, std::chrono::duration<double> longest, std::function<bool()> is_to_end)
+        : wanted_(wanted), longest_(longest), is_to_end_(std::move(is_to_end)) {}
 
     // Of a process that stands still, for its program has run to its end; `let_go` makes it go on.
     void take_early(Session &session, const Ending &ending, const std::function<void()> &let_go);
@@ -42,8 +45,11 @@ class LastLook {
     Look take(Session &session, const mt_account &account, int64_t rss_bytes);
 
   private:
+    Look explain_traced(Session &session, const mt_account &account, int64_t rss_bytes, bool at_programs_end) const;
+
     bool wanted_;
     std::chrono::duration<double> longest_;
+    std::function<bool()> is_to_end_;
     std::map<uint32_t, Look> early_;  // by account
     std::optional<std::chrono::steady_clock::time_point> started_;
 };
