@@ -7,11 +7,13 @@
 
 #include "process/python_layouts.h"
 
+#include "process/regular_file.h"
+
 namespace memtrace {
 namespace {
 
 TEST(ElfImage, FindsDebiansInterpreter) {
-    auto image = read_elf_image("/usr/bin/python3.11", {"_PyRuntime", "Py_Version", "PyCode_Type", "no_such_symbol"});
+    auto image = read_elf_image(open_regular_file("/usr/bin/python3.11"), {"_PyRuntime", "Py_Version", "PyCode_Type", "no_such_symbol"});
     ASSERT_TRUE(image);
     EXPECT_EQ(image->symbols.size(), 3u);
     EXPECT_EQ(image->read_value<uint32_t>(image->symbols.at("Py_Version")).value_or(0) >> 16, 0x030bu);
@@ -22,7 +24,7 @@ TEST(ElfImage, FindsDebiansInterpreter) {
 
 // A shared library's pointers are in its relocations, and not in its data.
 TEST(ElfImage, ReadsPointersOfSharedLibraries) {
-    auto image = read_elf_image("/lib/" MULTIARCH "/libexpat.so.1", {"XML_ErrorString", "XML_ParserCreate"});
+    auto image = read_elf_image(open_regular_file("/lib/" MULTIARCH "/libexpat.so.1"), {"XML_ErrorString", "XML_ParserCreate"});
     ASSERT_TRUE(image);
     EXPECT_TRUE(image->position_independent);
     ASSERT_FALSE(image->pointers.empty());
@@ -33,9 +35,9 @@ TEST(ElfImage, ReadsPointersOfSharedLibraries) {
 }
 
 TEST(ElfImage, RefusesWhatIsNoElfFile) {
-    EXPECT_FALSE(read_elf_image("/etc/passwd", {}));
-    EXPECT_FALSE(read_elf_image("/no/such/file", {}));
-    EXPECT_FALSE(read_elf_image("/dev/null", {}));
+    EXPECT_FALSE(read_elf_image(open_regular_file("/etc/passwd"), {}));
+    EXPECT_FALSE(read_elf_image(open_regular_file("/no/such/file"), {}));
+    EXPECT_FALSE(read_elf_image(open_regular_file("/dev/null"), {}));
 }
 
 TEST(PythonLayouts, AllFieldsOfAFrameAreInItsExtent) {
@@ -53,7 +55,7 @@ TEST(PythonLayouts, AllFieldsOfAFrameAreInItsExtent) {
 }
 
 TEST(PythonLayouts, EveryNumberCheckedCanContradict) {
-    auto image = read_elf_image("/usr/bin/python3.11", {"PyCode_Type"});
+    auto image = read_elf_image(open_regular_file("/usr/bin/python3.11"), {"PyCode_Type"});
     ASSERT_TRUE(image);
     const auto &known = python_layouts();
     auto right = std::find_if(known.begin(), known.end(), [](const auto &layout) {

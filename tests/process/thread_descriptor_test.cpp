@@ -10,6 +10,8 @@
 #include <cstring>
 #include <vector>
 
+#include "process/regular_file.h"
+
 namespace memtrace {
 namespace {
 
@@ -31,13 +33,13 @@ void expect_to_be_of_this_thread(const std::optional<ThreadDescriptor> &descript
 }
 
 TEST(ThreadDescriptor, IsWhatThisThreadHas) {
-    auto image = read_elf_image(kLibc, thread_descriptor_symbols());
+    auto image = read_elf_image(open_regular_file(kLibc), thread_descriptor_symbols());
     ASSERT_TRUE(image);
     expect_to_be_of_this_thread(read_thread_descriptor(*image));
 }
 
 TEST(ThreadDescriptor, IsFoundBesideTheLoader) {
-    auto python = read_elf_image("/usr/bin/python3.11", {});
+    auto python = read_elf_image(open_regular_file("/usr/bin/python3.11"), {});
     ASSERT_TRUE(python);
     expect_to_be_of_this_thread(read_thread_descriptor_of_loader(python->loader));
     EXPECT_FALSE(read_thread_descriptor_of_loader(""));
@@ -46,7 +48,7 @@ TEST(ThreadDescriptor, IsFoundBesideTheLoader) {
 }
 
 TEST(ThreadDescriptor, IsOnlyInCLibraries) {
-    auto image = read_elf_image("/lib/" MULTIARCH "/libexpat.so.1", thread_descriptor_symbols());
+    auto image = read_elf_image(open_regular_file("/lib/" MULTIARCH "/libexpat.so.1"), thread_descriptor_symbols());
     ASSERT_TRUE(image);
     EXPECT_FALSE(read_thread_descriptor(*image));
 }

@@ -15,6 +15,8 @@
 
 #include "process/elf_image.h"
 
+#include "process/regular_file.h"
+
 namespace memtrace {
 
 namespace {
@@ -77,7 +79,7 @@ class CAllocatorTest : public testing::Test {
         for (const Mapping &mapping : mappings)
             if (!start && mapping.inode == file.inode)
                 start = mapping.start;
-        uint64_t bias = start - read_elf_image(program(), {})->first_address;
+        uint64_t bias = start - read_elf_image(open_regular_file(program()), {})->first_address;
         return find_c_allocator(child_, mappings, file, bias, ProcessMemory(child_));
     }
 

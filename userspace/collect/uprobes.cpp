@@ -16,6 +16,7 @@
 
 #include "process/elf_image.h"
 #include "process/proc_files.h"
+#include "process/regular_file.h"
 
 namespace memtrace {
 
@@ -102,7 +103,7 @@ std::string perf_uprobes_refusal() {
         return "this kernel's uprobes have no semaphores, which Linux 4.20 and later have";
     // Tried on our own code, at its first instruction, which has run.
     const char *path = "/proc/self/exe";
-    auto image = read_elf_image(path, {});
+    auto image = read_elf_image(open_regular_file(path), {});
     auto offset = image ? image->offset_of(image->text_start) : std::nullopt;
     if (!offset)
         return fmt::format("{} cannot be read", path);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "process/elf_image.h"
 
-#include <fcntl.h>
 #include <gelf.h>
 #include <libelf.h>
 #include <unistd.h>
@@ -158,10 +157,9 @@ std::string ElfImage::read_text(uint64_t address, size_t size) const {
     return text;
 }
 
-std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted,
+std::optional<ElfImage> read_elf_image(FileDescriptor file, const std::set<std::string> &wanted,
                                        const std::set<std::string> &imported) {
     elf_version(EV_CURRENT);
-    FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!file)
         return std::nullopt;
     std::unique_ptr<Elf, int (*)(Elf *)> elf(elf_begin(file.get(), ELF_C_READ, nullptr), elf_end);

@@ -56,9 +56,10 @@ struct ElfImage {
     }
 };
 
-// Reads the dynamic symbols named: those it has, and of `imported` those it wants of others. Null when the file cannot
-// be opened or is no ELF file of this machine's kind.
-std::optional<ElfImage> read_elf_image(const std::string &path, const std::set<std::string> &wanted,
+// Reads the dynamic symbols named: those it has, and of `imported` those it wants of others. Null when it is no open
+// ELF file of this machine's kind. It trusts libelf with the file: of a traced process's, call it in a sandbox only
+// (process/sandbox.h).
+std::optional<ElfImage> read_elf_image(FileDescriptor file, const std::set<std::string> &wanted,
                                        const std::set<std::string> &imported = {});
 
 }  // namespace memtrace

@@ -8,14 +8,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <cstdlib>
 #include <filesystem>
 #include <elf.h>
+#include <memory>
 #include <set>
 #include <sstream>
 
 #include "process/elf_image.h"
 #include "process/proc_files.h"
+#include "process/regular_file.h"
+#include "process/sandbox.h"
 #include "process/short_functions.h"
 #include "process/thread_descriptor.h"
 
@@ -29,12 +33,14 @@ struct Marker {
     PythonVersion version;
 };
 constexpr PythonVersion kUnknown{0, 0, -1};
+constexpr size_t kMaxModules = 4096;  // of a process, with code
 const Marker kMarkers[] = {
     {"PyIter_Send", {3, 10, -1}}, {"PyFrame_GetCode", {3, 9, -1}},       {"PyCode_NewWithPosOnlyArgs", {3, 8, -1}},
     {"_PyRuntime", {3, 7, -1}},   {"PyErr_ResourceWarning", {3, 6, -1}},
 };
 
-// What Py_FinalizeEx() calls between the program's end and the clearing of modules: the first of these that is exported.
+// What Py_FinalizeEx() calls between the program's end and the clearing of modules: the first of these that is
+// exported.
 const char *const kEndFunctions[] = {
     "PyOS_FiniInterrupts",     // 2.7 to 3.8
     "_PyGC_CollectIfEnabled",  // 3.9
@@ -97,15 +103,12 @@ std::optional<uint64_t> end_function(const ElfImage &image) {
 }
 
 // Null when the file is no interpreter.
-std::optional<FoundPython> inspect(const std::string &path, const mt_file_id &file, uint64_t bias,
-                                   const ElfImage &image) {
+std::optional<FoundPython> inspect(uint64_t bias, const ElfImage &image) {
     const auto &symbols = image.symbols;
     if (!symbols.contains("PyCode_Type") ||
         !(symbols.contains("_PyRuntime") || symbols.contains("PyInterpreterState_Head")))
         return std::nullopt;
     FoundPython found;
-    found.module_path = path;
-    found.file = file;
     found.bias = bias;
     found.runtime.state = MT_PYTHON_UNSUPPORTED;
     found.version = version_of(image);
@@ -179,26 +182,109 @@ std::string find_in_path(const std::string &command) {
 }
 
 // The file that is mapped. Who has no privileges may open it by its name only, if that still is it.
-std::optional<ElfImage> open_image(int pid, const Mapping &mapping, const std::set<std::string> &symbols) {
-    if (auto image = read_elf_image(mapping.map_file(pid), symbols))
-        return image;
-    std::string path = fmt::format("/proc/{}/root{}", pid, mapping.path());
+FileDescriptor open_module(int pid, const Mapping &mapping) {
+    if (FileDescriptor file = open_regular_file(mapping.map_file(pid)))
+        return file;
+    FileDescriptor file = open_regular_file(fmt::format("/proc/{}/root{}", pid, mapping.path()));
     struct stat status;
-    if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != mapping.inode ||
-        (uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev)) != mapping.device)
-        return std::nullopt;
-    return read_elf_image(path, symbols);
+    bool is_it = file && fstat(file.get(), &status) == 0 && status.st_ino == mapping.inode &&
+                 (uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev)) == mapping.device;
+    return is_it ? std::move(file) : FileDescriptor();
 }
 
+// What a sandbox found, as bytes: this, the refusal, a NUL, and the path of the program's dynamic loader. It has read a
+// file that may have taken it over: nothing here makes us do more than misread that process.
+struct Finding {
+    uint32_t module;  // its number
+    int32_t version[3];
+    uint32_t jit_flag;
+    uint32_t machine;
+    uint64_t bias, finalizing, end_function;  // of the latter two UINT64_MAX is none
+    mt_python runtime;
+    bool free_threaded, awaits_c_library;
+};
+
+std::string pack(uint32_t module, const FoundPython &python, const ElfImage &image) {
+    Finding finding{};
+    finding.module = module;
+    finding.version[0] = python.version.major;
+    finding.version[1] = python.version.minor;
+    finding.version[2] = python.version.micro;
+    finding.jit_flag = python.jit_flag;
+    finding.machine = image.machine;
+    finding.bias = python.bias;
+    finding.finalizing = python.finalizing.value_or(UINT64_MAX);
+    finding.end_function = python.end_function.value_or(UINT64_MAX);
+    finding.runtime = python.runtime;
+    finding.free_threaded = python.free_threaded;
+    finding.awaits_c_library = python.awaits_c_library;
+    return std::string(reinterpret_cast<const char *>(&finding), sizeof(finding)) + python.refusal + '\0' +
+           image.loader;
+}
+
+struct Unpacked {
+    Finding finding;
+    FoundPython python;
+    std::string loader;
+};
+
+std::optional<Unpacked> unpack(const std::string &answer) {
+    Unpacked found;
+    if (answer.size() < sizeof(found.finding))
+        return std::nullopt;
+    std::memcpy(static_cast<void *>(&found.finding), answer.data(), sizeof(found.finding));
+    const Finding &finding = found.finding;
+    std::string text = answer.substr(sizeof(finding));
+    size_t end = std::min(text.find('\0'), text.size());
+    FoundPython &python = found.python;
+    python.version = {finding.version[0], finding.version[1], finding.version[2]};
+    python.jit_flag = finding.jit_flag;
+    python.bias = finding.bias;
+    auto known = [](uint64_t word) { return word == UINT64_MAX ? std::nullopt : std::optional(word); };
+    python.finalizing = known(finding.finalizing);
+    python.end_function = known(finding.end_function);
+    python.runtime = finding.runtime;
+    if (python.runtime.state != MT_PYTHON_READY)
+        python.runtime.state = MT_PYTHON_UNSUPPORTED;
+    python.free_threaded = finding.free_threaded;
+    python.awaits_c_library = finding.awaits_c_library;
+    python.refusal = text.substr(0, end);
+    found.loader = text.substr(std::min(end + 1, text.size()));
+    return found;
+}
+
+struct Module {
+    uint64_t start;
+    FileDescriptor file;
+};
+using Modules = std::vector<Module>;
+
 // The C library is among the first to be mapped, and so among the last by address.
-std::optional<ThreadDescriptor> find_thread_descriptor(int pid, const std::vector<Mapping> &modules) {
+std::optional<ThreadDescriptor> find_thread_descriptor(Modules &modules) {
     for (auto module = modules.rbegin(); module != modules.rend(); ++module) {
-        auto image = open_image(pid, *module, thread_descriptor_symbols());
-        auto descriptor = image ? read_thread_descriptor(*image) : std::nullopt;
-        if (descriptor)
+        auto image = read_elf_image(std::move(module->file), thread_descriptor_symbols());
+        if (auto descriptor = image ? read_thread_descriptor(*image) : std::nullopt)
             return descriptor;
     }
     return std::nullopt;
+}
+
+// In a sandbox.
+std::string find_among(Modules &modules) {
+    for (uint32_t i = 0; i < modules.size(); i++) {
+        auto image = read_elf_image(std::move(modules[i].file), kSymbols);
+        if (!image)
+            continue;
+        uint64_t bias = image->position_independent ? modules[i].start - image->first_address : 0;
+        auto found = inspect(bias, *image);
+        if (!found)
+            continue;
+        // (Those before it are closed, and none is a C library: they would have come after it.)
+        modules.erase(modules.begin(), modules.begin() + i + 1);
+        take_thread_descriptor(*found, image->machine, find_thread_descriptor(modules));
+        return pack(i, *found, *image);
+    }
+    return "";
 }
 
 }  // namespace
@@ -216,33 +302,45 @@ std::optional<FoundPython> find_python(int pid) {
     if (!mappings)
         return std::nullopt;
     std::vector<Mapping> modules = modules_with_code(*mappings);
-    for (const Mapping &mapping : modules) {
-        auto image = open_image(pid, mapping, kSymbols);
-        if (!image)
-            continue;
-        uint64_t bias = image->position_independent ? mapping.start - image->first_address : 0;
-        if (auto found = inspect(mapping.path(), {mapping.device, mapping.inode}, bias, *image)) {
-            std::string path = mapping.map_file(pid);
-            found->map_file = path.substr(path.rfind('/') + 1);
-            take_thread_descriptor(*found, image->machine, find_thread_descriptor(pid, modules));
-            return found;
-        }
-    }
-    return std::nullopt;
+    modules.resize(std::min(modules.size(), kMaxModules));
+    std::string answer = ask_sandbox({}, [&] {
+        allow_open_files(2 * kMaxModules);
+        auto opened = std::make_shared<Modules>();
+        for (const Mapping &mapping : modules)
+            opened->push_back({mapping.start, open_module(pid, mapping)});
+        return [opened] { return find_among(*opened); };
+    });
+    auto found = unpack(answer);
+    if (!found || found->finding.module >= modules.size())
+        return std::nullopt;
+    const Mapping &module = modules[found->finding.module];
+    found->python.module_path = module.path();
+    found->python.file = {module.device, module.inode};
+    std::string path = module.map_file(pid);
+    found->python.map_file = path.substr(path.rfind('/') + 1);
+    return std::move(found->python);
 }
 
 std::optional<FoundPython> find_python_in_file(const std::string &path) {
     struct stat status;
     if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode))
         return std::nullopt;
-    auto image = read_elf_image(path, kSymbols);
-    if (!image)
+    std::string answer = ask_sandbox({}, [&path] {
+        auto file = std::make_shared<FileDescriptor>(open_regular_file(path));
+        return [file]() -> std::string {
+            auto image = read_elf_image(std::move(*file), kSymbols);
+            auto found = image ? inspect(0, *image) : std::nullopt;
+            return found ? pack(0, *found, *image) : "";
+        };
+    });
+    auto found = unpack(answer);
+    if (!found)
         return std::nullopt;
-    mt_file_id file{uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev), status.st_ino};
-    auto found = inspect(path, file, 0, *image);
-    if (found)
-        take_thread_descriptor(*found, image->machine, read_thread_descriptor_of_loader(image->loader));
-    return found;
+    found->python.module_path = path;
+    found->python.file = {uint64_t{major(status.st_dev)} << 20 | minor(status.st_dev), status.st_ino};
+    take_thread_descriptor(found->python, static_cast<uint16_t>(found->finding.machine),
+                           read_thread_descriptor_of_loader(found->loader));
+    return std::move(found->python);
 }
 
 std::optional<FoundPython> find_python_of_command(const std::string &command) {

@@ -17,8 +17,8 @@ struct FoundPython {
     PythonVersion version;  // micro is -1 when the binary does not tell
     bool free_threaded = false;
     uint32_t jit_flag = MT_NO_FIELD;  // PythonLayout's
-    // When the program has run to its end, and nothing is cleared yet, the interpreter sets a word, from runtime.runtime on,
-    // and calls a function, whose place in the file this is. Null: there is none.
+    // When the program has run to its end, and nothing is cleared yet, the interpreter sets a word, from
+    // runtime.runtime on, and calls a function, whose place in the file this is. Null: there is none.
     std::optional<uint64_t> finalizing;
     std::optional<uint64_t> end_function;
     mt_file_id file{};

@@ -6,7 +6,6 @@
 #include <linux/futex.h>
 #include <linux/openat2.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -20,8 +19,9 @@
 #include <new>
 
 #include "base/file_descriptor.h"
-#include "process/limited_child.h"
+#include "process/sandbox.h"
 #include "process/proc_files.h"
+#include "process/regular_file.h"
 
 namespace memtrace {
 
@@ -71,18 +71,6 @@ FileDescriptor find_in_root(const FileDescriptor &root, const char *path) {
     return FileDescriptor(static_cast<int>(syscall(SYS_openat2, root.get(), path, &how, sizeof(how))));
 }
 
-// Looked at before it is opened: to open a device or a pipe does something.
-FileDescriptor open_regular(const FileDescriptor &found) {
-    struct stat status;
-    if (!found || fstat(found.get(), &status) != 0)
-        return FileDescriptor();
-    if (!S_ISREG(status.st_mode)) {
-        errno = ENOENT;
-        return FileDescriptor();
-    }
-    return FileDescriptor(open(fmt::format("/proc/self/fd/{}", found.get()).c_str(), O_RDONLY | O_CLOEXEC));
-}
-
 }  // namespace
 
 enum class ReadingChild::Operation { kMemory, kProcFile, kFile, kHasFile };
@@ -123,7 +111,7 @@ ssize_t ReadingChild::answer(Exchange &exchange) {
     FileDescriptor found = find_in_root(root, exchange.file);
     if (exchange.operation == Operation::kHasFile)
         return found ? 1 : -1;
-    FileDescriptor file = open_regular(found);
+    FileDescriptor file = open_regular_file(found);
     return file ? read_all(file.get(), exchange.bytes, exchange.size, exchange.offset) : -1;
 }
 

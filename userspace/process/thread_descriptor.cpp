@@ -4,8 +4,14 @@
 #include <elf.h>
 
 #include <array>
+#include <cstring>
 #include <filesystem>
+#include <memory>
+#include <utility>
+#include <vector>
 
+#include "process/regular_file.h"
+#include "process/sandbox.h"
 #include "process/short_functions.h"
 
 namespace memtrace {
@@ -22,7 +28,8 @@ constexpr const char *kSelf = "pthread_self";
 constexpr uint32_t kMaxBytes = 1 << 16;  // glibc 2.31 has 1,792 on aarch64, musl 200
 // struct pthread: specific_1stblock, of 32 keys with 16 bytes each, lies before specific. glibc 2.31 to 2.43.
 constexpr uint32_t kFirstBlockBytes = 32 * 16;
-// Where tid is on aarch64 when no table tells: behind 24 words for what is shared with the thread-local variables, and a list's two.
+// Where tid is on aarch64 when no table tells: behind 24 words for what is shared with the thread-local variables, and
+// a list's two.
 constexpr uint32_t kTidAt = 26 * 8;
 
 std::optional<uint64_t> address_of(const ElfImage &image, const char *symbol) {
@@ -78,11 +85,23 @@ std::optional<ThreadDescriptor> read_thread_descriptor_of_loader(const std::stri
     std::filesystem::path file = std::filesystem::canonical(loader, error);
     if (error)
         return std::nullopt;
-    for (const std::filesystem::path &path : {file.parent_path() / "libc.so.6", file})
-        if (auto image = read_elf_image(path, thread_descriptor_symbols()))
-            if (auto descriptor = read_thread_descriptor(*image))
-                return descriptor;
-    return std::nullopt;
+    std::string answer = ask_sandbox({}, [&file] {
+        auto files = std::make_shared<std::vector<FileDescriptor>>();
+        for (const std::filesystem::path &path : {file.parent_path() / "libc.so.6", file})
+            files->push_back(open_regular_file(path.string()));
+        return [files]() -> std::string {
+            for (FileDescriptor &opened : *files)
+                if (auto image = read_elf_image(std::move(opened), thread_descriptor_symbols()))
+                    if (auto descriptor = read_thread_descriptor(*image))
+                        return {reinterpret_cast<const char *>(&*descriptor), sizeof(*descriptor)};
+            return "";
+        };
+    });
+    ThreadDescriptor descriptor;
+    if (answer.size() != sizeof(descriptor))
+        return std::nullopt;
+    std::memcpy(&descriptor, answer.data(), sizeof(descriptor));
+    return descriptor;
 }
 
 }  // namespace memtrace

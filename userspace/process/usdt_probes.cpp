@@ -3,20 +3,24 @@
 
 #include <bcc/bcc_elf.h>
 #include <elf.h>
-#include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
+#include <memory>
 #include <sstream>
 #include <utility>
 
 #include "base/file_descriptor.h"
 #include "base/printable.h"
 #include "process/elf_image.h"
-#include "process/limited_child.h"
+#include "process/regular_file.h"
+#include "process/sandbox.h"
 
 namespace memtrace {
 
@@ -24,25 +28,56 @@ namespace {
 
 constexpr std::string_view kProvider = "python";
 constexpr const char *kEndMark = "end";
+constexpr off_t kMaxFileBytes = 256 << 20;
 constexpr size_t kMaxLocations = 64;  // of one probe; CPython's have four at most
 
-// A note for each location, one a line: name, address, the semaphore's address, and the arguments as they stand there.
-void add_note(const char *, const bcc_elf_usdt *note, void *answer) {
+// One line of an answer: what is in the file's notes of a location, and what the file has there.
+struct Line {
+    const ElfImage &image;
+    std::string text;
+};
+
+void add_note(const char *, const bcc_elf_usdt *note, void *lines) {
     if (note->provider != kProvider)
         return;
+    auto &[image, text] = *static_cast<Line *>(lines);
     std::string arguments = note->arg_fmt;
     std::replace_if(
         arguments.begin(), arguments.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-    *static_cast<std::string *>(answer) +=
-        fmt::format("{} {} {} {}\n", note->name, note->pc, note->semaphore, arguments);
+    auto code = image.read_value<std::array<uint8_t, 5>>(note->pc);
+    auto offset = image.offset_of(note->pc);
+    auto semaphore = note->semaphore ? image.offset_of(note->semaphore) : 0;
+    bool is_place = offset && semaphore && code && is_no_op(*code, image.machine);
+    text += fmt::format("{} {} {} {} {:d} {}\n", note->name, image.machine, offset.value_or(0), semaphore.value_or(0),
+                        is_place, arguments);
 }
 
-// BCC 0.26 trusts a note to hold the three strings that it should.
-std::string read_notes(int file) {
-    std::string text;
-    if (bcc_elf_foreach_usdt(fmt::format("/proc/self/fd/{}", file).c_str(), add_note, &text) == 0)
-        text += kEndMark;
-    return text;
+// In a sandbox. BCC 0.26 trusts a note to hold the three strings that it should, and opens the file by a name; as
+// nobody, so that what it is given is a copy that everybody may read.
+std::string read_notes(FileDescriptor copy) {
+    std::string name = fmt::format("/proc/self/fd/{}", copy.get());
+    auto image = read_elf_image(FileDescriptor(dup(copy.get())), {});
+    if (!image)
+        return "";
+    Line lines{*image, ""};
+    if (bcc_elf_foreach_usdt(name.c_str(), add_note, &lines) != 0)
+        return "";
+    return lines.text + kEndMark;
+}
+
+FileDescriptor copy_for_everybody(const FileDescriptor &file) {
+    struct stat status;
+    if (!file || fstat(file.get(), &status) != 0 || status.st_size > kMaxFileBytes)
+        return FileDescriptor();
+    FileDescriptor copy(memfd_create("probes", MFD_CLOEXEC));
+    for (off_t left = status.st_size; copy && left > 0;) {
+        ssize_t n = sendfile(copy.get(), file.get(), nullptr, static_cast<size_t>(left));
+        if (n <= 0)
+            break;
+        left -= n;
+    }
+    fchmod(copy.get(), 0444);
+    return copy;
 }
 
 // Names go to terminals and JSON.
@@ -52,28 +87,22 @@ bool is_probe_name(std::string_view name) {
     });
 }
 
-bool is_probe_place(const ElfImage &image, uint64_t address) {
-    auto code = image.read_value<std::array<uint8_t, 5>>(address);
-    return code && is_no_op(*code, image.machine);
-}
-
 // One line of read_notes(); false when it is not what it should be.
-bool add_location(const std::string &line, const ElfImage &image, std::map<std::string, UsdtProbe> &probes) {
+bool add_location(const std::string &line, std::map<std::string, UsdtProbe> &probes) {
     std::istringstream words(line);
     std::string name, arguments;
-    uint64_t address = 0, semaphore = 0;
-    if (!(words >> name >> address >> semaphore) || !is_probe_name(name))
+    uint16_t machine = 0;
+    uint64_t offset = 0, semaphore = 0;
+    bool is_place = false;
+    if (!(words >> name >> machine >> offset >> semaphore >> is_place) || !is_probe_name(name))
         return false;
     std::getline(words, arguments);
     UsdtProbe &probe = probes[name];
     probe.name = name;
-    auto offset = image.offset_of(address);
-    auto semaphore_offset = semaphore ? image.offset_of(semaphore) : 0;
-    if (!offset || !semaphore_offset || !is_probe_place(image, address))
+    if (!is_place)
         probe.refusal = "its note names a place in the file that is none";
     if (probe.locations.size() < kMaxLocations)
-        probe.locations.push_back(
-            {offset.value_or(0), semaphore_offset.value_or(0), parse_usdt_arguments(arguments, image.machine)});
+        probe.locations.push_back({offset, semaphore, parse_usdt_arguments(arguments, machine)});
     else
         probe.refusal = fmt::format("it has more than {} locations", kMaxLocations);
     probe.has_semaphore = semaphore != 0;
@@ -125,16 +154,14 @@ bool is_no_op(const std::array<uint8_t, 5> &code, int machine) {
 }
 
 std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version) {
-    FileDescriptor file(open(elf_path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    struct stat status;
-    if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
-        return std::nullopt;
-    auto image = read_elf_image(fmt::format("/proc/self/fd/{}", file.get()), {});
-    std::istringstream notes(ask_limited_child({}, {file.get()}, [&file] { return read_notes(file.get()); }));
+    std::istringstream notes(ask_sandbox({}, [&elf_path] {
+        auto copy = std::make_shared<FileDescriptor>(copy_for_everybody(open_regular_file(elf_path)));
+        return [copy] { return read_notes(std::move(*copy)); };
+    }));
     std::map<std::string, UsdtProbe> by_name;
     std::string line;
     while (std::getline(notes, line) && line != kEndMark)
-        if (!image || !add_location(line, *image, by_name))
+        if (!add_location(line, by_name))
             return std::nullopt;
     if (line != kEndMark)
         return std::nullopt;

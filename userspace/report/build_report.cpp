@@ -62,7 +62,7 @@ std::vector<ReportFunction> build_functions(const AccountData &data, const CodeT
         std::set<int> numbers;
         numbers_in(sums, key, numbers);
         numbers_in(occurrences, key, numbers);
-        std::set<int> all = code ? code->lines() : std::set<int>{};
+        std::set<int> all = code ? code->lines.all() : std::set<int>{};
         if (all.size() <= kMaxWholeFunction && key.function != "<module>")
             numbers.insert(all.begin(), all.end());
         for (int number : numbers) {

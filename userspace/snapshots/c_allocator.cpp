@@ -2,9 +2,14 @@
 #include "snapshots/c_allocator.h"
 
 #include <algorithm>
+#include <cstring>
+#include <memory>
 #include <set>
+#include <utility>
 
 #include "process/elf_image.h"
+#include "process/regular_file.h"
+#include "process/sandbox.h"
 
 namespace memtrace {
 
@@ -22,17 +27,45 @@ constexpr Marker kMarkers[] = {
     {"__dls3", "musl"},  // part of its dynamic linker, which it is too
 };
 
-std::set<std::string> marker_symbols() {
+// In a sandbox: which of them the file exports.
+std::string find_marker(FileDescriptor file) {
     std::set<std::string> symbols;
     for (const Marker &marker : kMarkers)
         symbols.insert(marker.symbol);
-    return symbols;
+    auto image = read_elf_image(std::move(file), symbols);
+    for (const Marker &marker : kMarkers)
+        if (image && image->symbols.contains(marker.symbol))
+            return marker.name;
+    return "";
 }
 
-// Opens the file that this mapping is of, whatever happened to its name.
-std::optional<ElfImage> read_image(int pid, const Mapping &mapping, const std::set<std::string> &symbols,
-                                   const std::set<std::string> &imports) {
-    return read_elf_image(mapping.map_file(pid), symbols, imports);
+// Where a module has malloc: its own, and the slot in which the dynamic linker puts the address of what it calls. 0:
+// nowhere.
+struct MallocPlaces {
+    uint64_t own = 0;
+    uint64_t slot = 0;
+};
+
+// In a sandbox; empty when it is no module.
+std::string find_malloc(FileDescriptor file) {
+    auto image = read_elf_image(std::move(file), {"malloc"}, {"malloc"});
+    if (!image)
+        return "";
+    MallocPlaces places;
+    if (auto own = image->symbols.find("malloc"); own != image->symbols.end())
+        places.own = own->second;
+    if (auto slot = image->imports.find("malloc"); slot != image->imports.end())
+        places.slot = slot->second;
+    return {reinterpret_cast<const char *>(&places), sizeof(places)};
+}
+
+// Asks `look` about the file that this mapping is of, whatever happened to its name.
+template <typename Look>
+std::string look_into(int pid, const Mapping &mapping, Look look) {
+    return ask_sandbox({}, [&] {
+        auto file = std::make_shared<FileDescriptor>(open_regular_file(mapping.map_file(pid)));
+        return [file, look] { return look(std::move(*file)); };
+    });
 }
 
 }  // namespace
@@ -44,15 +77,15 @@ std::optional<CAllocator> find_c_allocator(int pid, const std::vector<Mapping> &
     });
     if (caller == mappings.end())
         return std::nullopt;
-    auto image = read_image(pid, *caller, {"malloc"}, {"malloc"});
-    if (!image)
+    std::string answer = look_into(pid, *caller, find_malloc);
+    MallocPlaces places;
+    if (answer.size() != sizeof(places))
         return std::nullopt;
-    uint64_t address = 0;
+    std::memcpy(&places, answer.data(), sizeof(places));
     // An executable's own goes before all others, though it may call it through a slot too.
-    if (auto own = image->symbols.find("malloc"); own != image->symbols.end())
-        address = bias + own->second;
-    if (auto slot = image->imports.find("malloc"); slot != image->imports.end())
-        address = memory.read_value<uint64_t>(bias + slot->second).value_or(address);
+    uint64_t address = places.own ? bias + places.own : 0;
+    if (places.slot)
+        address = memory.read_value<uint64_t>(bias + places.slot).value_or(address);
     auto holder = std::find_if(mappings.begin(), mappings.end(), [&](const Mapping &mapping) {
         return mapping.start <= address && address < mapping.end;
     });
@@ -60,13 +93,11 @@ std::optional<CAllocator> find_c_allocator(int pid, const std::vector<Mapping> &
         return std::nullopt;
     // Until it is called for the first time, a slot may lead back into the module, which asks the dynamic linker.
     bool is_itself = holder->inode == caller->inode && holder->device == caller->device;
-    if (is_itself && !image->symbols.contains("malloc"))
+    if (is_itself && !places.own)
         return std::nullopt;
-    CAllocator found{std::nullopt, holder->path};
-    if (auto allocator = read_image(pid, *holder, marker_symbols(), {}))
-        for (const Marker &marker : kMarkers)
-            if (!found.name && allocator->symbols.contains(marker.symbol))
-                found.name = marker.name;
+    CAllocator found{std::nullopt, holder->path()};
+    if (std::string name = look_into(pid, *holder, find_marker); !name.empty())
+        found.name = name;
     return found;
 }
 

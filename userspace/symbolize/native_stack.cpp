@@ -19,7 +19,8 @@
 #include <string_view>
 
 #include "base/file_descriptor.h"
-#include "process/limited_child.h"
+#include "process/regular_file.h"
+#include "process/sandbox.h"
 
 namespace memtrace {
 
@@ -30,7 +31,7 @@ using json = nlohmann::json;
 constexpr size_t kMaxModules = 400;
 constexpr size_t kMaxFrames = 64;
 constexpr const char *kUnnamed = "function at ";
-constexpr ChildLimits kLimits{.seconds = 4, .memory_bytes = 512 << 20, .answer_bytes = 1 << 20};
+constexpr SandboxLimits kLimits{.seconds = 4, .memory_bytes = 512 << 20, .answer_bytes = 1 << 20};
 
 struct Module {
     std::string path;
@@ -44,7 +45,7 @@ std::vector<Module> open_modules(int pid, const std::vector<Mapping> &mappings) 
     for (const Mapping &mapping : modules_with_code(mappings)) {
         if (modules.size() == kMaxModules)
             break;
-        FileDescriptor file(open(mapping.map_file(pid).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+        FileDescriptor file = open_regular_file(mapping.map_file(pid));
         if (file)
             modules.push_back({mapping.path(), mapping.start, std::move(file)});
     }
@@ -214,11 +215,8 @@ std::optional<NativePlace> find_place(const mt_native_record &stack, const std::
     return names.at(frames[0].instruction);
 }
 
-// The child: hostile files from here on.
-std::string describe_places(int pid, const std::vector<Mapping> &mappings,
-                            const std::vector<mt_native_record> &stacks) {
-    std::vector<Module> files = open_modules(pid, mappings);
-    give_up_privileges();
+// In a sandbox.
+std::string describe_places(int pid, std::vector<Module> &files, const std::vector<mt_native_record> &stacks) {
     Dwfl *modules = dwfl_begin(&kModuleCallbacks);
     dwfl_report_begin(modules);
     for (Module &module : files) {
@@ -262,8 +260,11 @@ std::vector<std::optional<NativePlace>> unwind_native_stacks(int pid, const std:
     auto mappings = read_mappings(pid);
     if (!mappings)
         return {};
-    json answer = json::parse(ask_limited_child(kLimits, {}, [&] { return describe_places(pid, *mappings, stacks); }),
-                              nullptr, false);
+    std::string text = ask_sandbox(kLimits, [&] {
+        auto files = std::make_shared<std::vector<Module>>(open_modules(pid, *mappings));
+        return [files, pid, &stacks] { return describe_places(pid, *files, stacks); };
+    });
+    json answer = json::parse(text, nullptr, false);
     if (!answer.is_array() || answer.size() != stacks.size())
         return {};
     std::vector<std::optional<NativePlace>> places;

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading hostile files with libraries that trust them.
+//
+// The files of a traced process are its own to forge: they may make their reader loop, use all memory, read beyond it,
+// or fault because they are cut short while mapped. So they are read in a child of ours, of which nothing comes back
+// but bytes: it is nobody, has no capability and gets none, may use so much memory and time, and is refused all system
+// calls but those for memory, for reading what is open or open to everybody, and for answering.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace memtrace {
+
+struct SandboxLimits {
+    unsigned seconds = 2;  // of the clock
+    size_t memory_bytes = 256 << 20;
+    size_t answer_bytes = 64 << 10;  // what is longer is cut
+};
+
+using Work = std::function<std::string()>;
+
+// In a child, runs `open` with our rights, which is to open the files, and then what that returned, without any. Gives
+// what this returned, and nothing when it did not get so far. Takes a little more than limits.seconds at most. The
+// child has no files but those that it opens.
+std::string ask_sandbox(const SandboxLimits &limits, const std::function<Work()> &open);
+
+// For `open`: it may have so many files open, as far as that may be had.
+void allow_open_files(size_t count);
+
+// For a child of ours that goes on in this program, as its first step: it gets no signal of ours but SIGKILL, ends with
+// us, leaves no core, and has `keep` open and no other file but what it opens. Its output is dropped.
+void become_helper(std::vector<int> keep);
+
+// Ends a child of ours. One that even SIGKILL does not end, because it waits for a file system or a page, is left
+// behind after 100 ms.
+void end_child(pid_t child);
+
+}  // namespace memtrace
