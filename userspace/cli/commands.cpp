@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands.h"
 
+#include <linux/capability.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -17,6 +18,9 @@
 #include "cli/child.h"
 #include "cli/output.h"
 #include "cli/watch.h"
+#include "collect/kernel.h"
+#include "collect/uprobes.h"
+#include "process/capabilities.h"
 #include "render/render.h"
 #include "report/redact.h"
 
@@ -147,6 +151,17 @@ Readers readers(const Options &options) {
     return options.redact ? Readers::kAll : Readers::kOwner;
 }
 
+// What is loaded needs no more than this to go on: to attach probes to what begins later, to read other users'
+// processes, to be the user whose sources are read, and to hand signals on. At hand stays what writing the report may
+// need.
+void drop_privileges() {
+    bool probes_need_all = !has_uprobe_multi(), maps_need_room = kernel_is_before(5, 11);
+    keep_capabilities(
+        {CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE, CAP_DAC_READ_SEARCH, CAP_SETUID, CAP_SETGID,
+         CAP_KILL, probes_need_all ? CAP_SYS_ADMIN : CAP_BPF, maps_need_room ? CAP_SYS_RESOURCE : CAP_BPF},
+        {CAP_DAC_OVERRIDE, CAP_FOWNER});
+}
+
 LastLook last_look(const Options &options) {
     return {options.look, std::chrono::duration<double>(options.look_seconds), is_told_to_end};
 }
@@ -191,6 +206,7 @@ int run_attach(const Options &options) {
     block_signals();
     warn_of_cost(options);
     Session session(settings);
+    drop_privileges();
     keep_possible(pids, [&](int pid) {
         if (!session.follow(pid, pythons.at(pid)))
             fail("process {} ended before memtrace could attach to it", pid);
@@ -220,6 +236,7 @@ int run_command(const Options &options) {
     Child child(options.argv);
     warn_of_cost(options);
     Session session(settings);
+    drop_privileges();
     session.expect(child.pid(), options.argv[0], options.look);
     child.release();
 
@@ -263,6 +280,8 @@ int run_explain(const Options &options) {
     int pid = options.pids[0];
     require_process(pid);
     Output output(options.output, STDOUT_FILENO);
+    keep_capabilities({CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE, CAP_DAC_READ_SEARCH, CAP_SETUID, CAP_SETGID},
+                      {CAP_DAC_OVERRIDE, CAP_FOWNER});
     Explanation explanation = explain(pid, require_python(pid), options.freeze);
     if (options.redact)
         redact(explanation);

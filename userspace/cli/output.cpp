@@ -12,6 +12,7 @@
 
 #include "base/failure.h"
 #include "base/printable.h"
+#include "process/capabilities.h"
 
 namespace memtrace {
 
@@ -123,6 +124,7 @@ void Output::write(const std::string &text) {
                  shown.size());
         done += static_cast<size_t>(n);
     }
+    RaisedCapabilities to_write_where_root_may;
     if (!place_.empty() && !take_place())
         fail("cannot write the report to {}: {}", name_, strerror(errno));
 }

@@ -407,6 +407,7 @@ std::map<std::string, uint64_t> Session::failures() const {
         {"imports_full", imports_left_out_},
         {"processes_given_up", ReadingChild::instance().given_up().size()},
         {"record_malformed", malformed_records_},
+        {"stacks_left_out", codes_.stacks_left_out()},
         {"sources_full", source_roots_ - std::min(source_roots_, kMaxSourceRoots)},
     };
     for (auto [name, count] : ours)

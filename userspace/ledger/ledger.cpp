@@ -162,20 +162,25 @@ int64_t grown_bytes(const mt_charge &charge, int64_t page_bytes) {
 std::map<LineKey, LineSum> sum_lines(const AccountData &data, const CodeTable &codes, int64_t page_bytes,
                                      std::map<LineKey, const CodeObject *> *functions) {
     std::map<LineKey, LineSum> lines;
+    // A line's row, found once: stacks are many, and as deep as 512 frames.
+    std::map<std::pair<const CodeObject *, int>, LineSum *> rows;
     for (const auto &[key, charge] : data.charges) {
         if (key.owner != MT_OWNER_STACK)
             continue;
         const auto *frames = codes.resolve(key.account, key.stack);
         if (!frames)
             continue;
-        std::set<LineKey> once;
+        std::set<LineSum *> once;
         for (const Location &frame : *frames) {
-            LineKey line{frame.code->file, frame.code->function, frame.code->first_line, frame.line.value_or(0)};
-            if (!once.insert(line).second)
-                continue;
-            add(lines[line], charge, page_bytes);
-            if (functions)
-                functions->try_emplace({line.file, line.function, line.first_line, 0}, frame.code);
+            LineSum *&row = rows[{frame.code, frame.line.value_or(0)}];
+            if (!row) {
+                LineKey line{frame.code->file, frame.code->function, frame.code->first_line, frame.line.value_or(0)};
+                row = &lines[line];
+                if (functions)
+                    functions->try_emplace({line.file, line.function, line.first_line, 0}, frame.code);
+            }
+            if (once.insert(row).second)
+                add(*row, charge, page_bytes);
         }
     }
     return lines;

@@ -63,14 +63,18 @@ constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
 constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #endif
 
-bool refuse_other_calls() {
+}  // namespace
+
+bool refuse_other_calls(std::initializer_list<int> more) {
+    std::vector<int> calls(std::begin(kCalls), std::end(kCalls));
+    calls.insert(calls.end(), more);
     std::vector<sock_filter> program = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
     };
-    for (int call : kCalls) {
+    for (int call : calls) {
         program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(call), 0, 1));
         program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
     }
@@ -87,6 +91,8 @@ bool refuse_other_calls() {
     sock_fprog all{static_cast<unsigned short>(program.size()), program.data()};
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) == 0;
 }
+
+namespace {
 
 bool give_up_privileges() {
     // Who is not root may not do the first three, and has at most capabilities.
@@ -113,7 +119,7 @@ bool give_up_privileges() {
     Work work = open();
     limit(RLIMIT_FSIZE, 0);
     limit(RLIMIT_NPROC, 0);
-    if (!work || !give_up_privileges() || !refuse_other_calls())
+    if (!work || !give_up_privileges() || !refuse_other_calls({}))
         _exit(1);
     std::string text = work();
     size_t done = 0;

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,10 @@ void allow_open_files(size_t count);
 // For a child of ours that goes on in this program, as its first step: it gets no signal of ours but SIGKILL, ends with
 // us, leaves no core, and has `keep` open and no other file but what it opens. Its output is dropped.
 void become_helper(std::vector<int> keep);
+
+// Refuses this thread, for good, all system calls but those for memory, for reading what is open or may be opened to be
+// read, for writing what is open, and `more`: they fail with EPERM. False when that cannot be had.
+bool refuse_other_calls(std::initializer_list<int> more);
 
 // Ends a child of ours. One that even SIGKILL does not end, because it waits for a file system or a page, is left
 // behind after 100 ms.

@@ -73,6 +73,8 @@ constexpr FailureWords kFailures[] = {
      "not received, because the ring buffer was full: what was changed there is in [line unknown]"},
     {"sources_full", "process", "processes", "left without source lines, because files of 200 are kept open"},
     {"stack_too_deep", "stack", "stacks", "cut at 512 frames: the outermost lines are charged too little"},
+    {"stacks_left_out", "stack", "stacks",
+     "left out, because all that are kept have 524,288 frames that differ: what was changed there is in [line unknown]"},
     {"threads_full", "event of a thread without a row", "events of threads without a row",
      "not told apart, because 16,384 threads are remembered at most: what changed is in [line unknown], and a system "
      "call is not counted"},

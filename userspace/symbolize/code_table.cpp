@@ -124,7 +124,8 @@ bool CodeTable::add_stack(std::span<const uint8_t> bytes) {
     std::vector<mt_frame> frames(record.frame_count);
     if (frames_bytes)
         std::memcpy(frames.data(), bytes.data() + kStackHeader, frames_bytes);
-    stacks_.emplace(StackKey{record.record.account, record.stack}, std::move(frames));
+    if (auto innermost = frames_.add(record.record.account, frames))
+        stacks_.emplace(StackKey{record.record.account, record.stack}, *innermost);
     return true;
 }
 
@@ -133,36 +134,37 @@ const CodeObject *CodeTable::code_object(uint32_t account, uint64_t code, uint64
     return found == codes_.end() ? nullptr : found->second.get();
 }
 
+Location CodeTable::locate(uint32_t account, const mt_frame &frame) const {
+    const CodeObject *code = code_object(account, frame.code, frame.linetable);
+    if (!code)
+        return {&unknown_, std::nullopt};
+    auto line = code->lines.at(frame.instruction);
+    // A frame that has reported no line yet may lie where another's was: then the names differ.
+    const ProbedLine *probed = lines_.find(frame.line);
+    if (probed && probed->file == code->file && probed->function == bare_name(*code)) {
+        check_.compared++;
+        if (line != probed->line) {
+            check_.differing++;
+            spdlog::debug("{} in {}: line {} by the probe, {} by the frame's instruction", code->function, code->file,
+                          probed->line, line.value_or(0));
+        }
+        line = probed->line;
+    }
+    return {code, line};
+}
+
 const std::vector<Location> *CodeTable::resolve(uint32_t account, uint64_t stack) const {
-    auto known = resolved_.find({account, stack});
-    if (known != resolved_.end())
-        return &known->second;
     auto found = stacks_.find({account, stack});
     if (found == stacks_.end())
         return nullptr;
-    std::vector<Location> locations;
-    locations.reserve(found->second.size());
-    for (const mt_frame &frame : found->second) {
-        const CodeObject *code = code_object(account, frame.code, frame.linetable);
-        if (!code) {
-            locations.push_back({&unknown_, std::nullopt});
-            continue;
-        }
-        auto line = code->lines.at(frame.instruction);
-        // A frame that has reported no line yet may lie where another's was: then the names differ.
-        const ProbedLine *probed = lines_.find(frame.line);
-        if (probed && probed->file == code->file && probed->function == bare_name(*code)) {
-            check_.compared++;
-            if (line != probed->line) {
-                check_.differing++;
-                spdlog::debug("{} in {}: line {} by the probe, {} by the frame's instruction", code->function,
-                              code->file, probed->line, line.value_or(0));
-            }
-            line = probed->line;
-        }
-        locations.push_back({code, line});
+    resolved_.clear();
+    for (std::optional<FrameTree::Node> node = found->second; node; node = frames_.caller(*node)) {
+        auto known = located_.find(*node);
+        if (known == located_.end())
+            known = located_.emplace(*node, locate(account, frames_.frame(*node))).first;
+        resolved_.push_back(known->second);
     }
-    return &resolved_.emplace(StackKey{account, stack}, std::move(locations)).first->second;
+    return &resolved_;
 }
 
 const CodeObject *CodeTable::function_of(uint32_t account, const ProbedLine &line) const {

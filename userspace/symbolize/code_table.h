@@ -19,6 +19,7 @@
 #include "memtrace/wire.h"
 #include "process/remote_memory.h"
 #include "symbolize/code_lines.h"
+#include "symbolize/frame_tree.h"
 #include "symbolize/line_table.h"
 
 namespace memtrace {
@@ -51,9 +52,9 @@ class CodeTable {
         return lines_.add(record);
     }
 
-    // The stack's frames, innermost first; null when it never arrived. A frame whose code object never arrived is
-    // given as one of file "?". A frame's line is the line probe's where it told one. Owned by the table. A stack is
-    // resolved once: ask when all code objects have arrived.
+    // The stack's frames, innermost first; null when it never arrived, or there was no room for it. A frame whose code
+    // object never arrived is given as one of file "?". A frame's line is the line probe's where it told one. Owned by
+    // the table, until the next call. A frame is resolved once: ask when all code objects have arrived.
     const std::vector<Location> *resolve(uint32_t account, uint64_t stack) const;
 
     // Null when it never arrived. Owned by the table.
@@ -70,20 +71,28 @@ class CodeTable {
         return check_;
     }
 
+    // Stacks for which there was no room: all that are kept have 524,288 frames that differ, in 64 MiB of ours.
+    uint64_t stacks_left_out() const {
+        return frames_.left_out();
+    }
+
     // Code objects with a part that could not be read, or with a table of lines for which there was no more room.
     uint64_t incomplete() const {
         return incomplete_;
     }
 
   private:
+    Location locate(uint32_t account, const mt_frame &frame) const;
     bool add_lines(CodeObject &code, mt_line_format format, std::span<const uint8_t> table);
 
     using CodeKey = std::tuple<uint32_t, uint64_t, uint64_t>;  // account, code, linetable
     using StackKey = std::pair<uint32_t, uint64_t>;
 
     std::map<CodeKey, std::unique_ptr<CodeObject>> codes_;
-    std::map<StackKey, std::vector<mt_frame>> stacks_;
-    mutable std::map<StackKey, std::vector<Location>> resolved_;
+    std::map<StackKey, FrameTree::Node> stacks_;  // by their innermost frame
+    FrameTree frames_;
+    mutable std::unordered_map<FrameTree::Node, Location> located_;
+    mutable std::vector<Location> resolved_;
     LineTable lines_;
     mutable LineCheck check_;
     // The code objects of an account by file and bare name.

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "process/capabilities.h"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdint>
+
+namespace memtrace {
+
+namespace {
+
+struct CapabilitySets {
+    uint64_t effective = 0, permitted = 0, inheritable = 0;
+};
+
+CapabilitySets get_capabilities() {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct halves[_LINUX_CAPABILITY_U32S_3] = {};
+    syscall(SYS_capget, &header, halves);
+    auto whole = [&](auto member) { return uint64_t{halves[1].*member} << 32 | halves[0].*member; };
+    return {whole(&__user_cap_data_struct::effective), whole(&__user_cap_data_struct::permitted),
+            whole(&__user_cap_data_struct::inheritable)};
+}
+
+void set_capabilities(const CapabilitySets &sets) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct halves[_LINUX_CAPABILITY_U32S_3];
+    for (unsigned i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+        halves[i] = {static_cast<uint32_t>(sets.effective >> 32 * i), static_cast<uint32_t>(sets.permitted >> 32 * i),
+                     static_cast<uint32_t>(sets.inheritable >> 32 * i)};
+    syscall(SYS_capset, &header, halves);
+}
+
+uint64_t set_of(std::initializer_list<int> capabilities) {
+    uint64_t set = 0;
+    for (int capability : capabilities)
+        set |= uint64_t{1} << capability;
+    return set;
+}
+
+}  // namespace
+
+void keep_capabilities(std::initializer_list<int> in_use, std::initializer_list<int> at_hand) {
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    CapabilitySets sets = get_capabilities();
+    sets.permitted &= set_of(in_use) | set_of(at_hand);
+    sets.effective &= set_of(in_use);
+    sets.inheritable = 0;
+    set_capabilities(sets);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+RaisedCapabilities::RaisedCapabilities() {
+    CapabilitySets sets = get_capabilities();
+    before_ = sets.effective;
+    sets.effective = sets.permitted;
+    set_capabilities(sets);
+}
+
+RaisedCapabilities::~RaisedCapabilities() {
+    CapabilitySets sets = get_capabilities();
+    sets.effective = before_;
+    set_capabilities(sets);
+}
+
+}  // namespace memtrace

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// What of root's rights this process still has.
+#pragma once
+
+#include <initializer_list>
+
+namespace memtrace {
+
+// Gives up, for good, all capabilities but these, as far as it has them: `in_use` stay in effect, and `at_hand` may be
+// had by a RaisedCapabilities. Numbers as in linux/capability.h. Of the calling thread, and of what it will start.
+void keep_capabilities(std::initializer_list<int> in_use, std::initializer_list<int> at_hand = {});
+
+// While it lives, all that were kept are in effect.
+class RaisedCapabilities {
+  public:
+    RaisedCapabilities();
+    ~RaisedCapabilities();
+    RaisedCapabilities(const RaisedCapabilities &) = delete;
+    RaisedCapabilities &operator=(const RaisedCapabilities &) = delete;
+
+  private:
+    unsigned long long before_;
+};
+
+}  // namespace memtrace
