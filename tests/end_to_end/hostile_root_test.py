@@ -112,6 +112,25 @@ class HostileTest(RootTest):
                 report = self.traced(self.target("tables_of_lines", str(codes), str(depth), entries), "--no-look")
                 self.assert_conserved(report)
 
+    def test_stacks_that_are_many(self):
+        report = self.traced(self.target("many_stacks", "64", "320"), "--no-look")
+        self.assert_conserved(report)
+        grown = max(row["grown_bytes"] for row in report["processes"][0]["lines"])
+        self.assertAlmostEqual(grown, 64 * 320 * 4096, delta=4 * MIB)
+
+    def test_files_that_are_forged(self):
+        for kind in ("large", "sections", "relocations"):
+            with self.subTest(kind=kind):
+                target = self.target("forged_file", kind, self.scratch)
+                self.explained(target)
+                self.assert_conserved(self.traced(target, "--no-look"))
+
+    def test_arguments_that_are_many(self):
+        target = self.target("many_arguments", "300")
+        report = self.traced(target, "--no-look", seconds=8)
+        for process in report["processes"]:
+            self.assertLessEqual(len(process["cmdline"]), 257)
+
     def test_blocks_of_a_terabyte(self):
         target = self.target("sparse_blocks", "sparse", "20")
         self.explained(target)
