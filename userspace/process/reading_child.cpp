@@ -32,7 +32,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr size_t kPieceBytes = 256 << 10;
+constexpr size_t kPieceBytes = 1 << 20;  // an arena of pymalloc
 constexpr auto kPatience = 1000ms, kLeastPatience = 16ms, kLookAgain = 8ms;
 constexpr size_t kMaxLeftBehind = 64;
 
