@@ -14,6 +14,7 @@
 #include <map>
 
 #include "base/failure.h"
+#include "base/memory_budget.h"
 #include "base/printable.h"
 #include "cli/child.h"
 #include "cli/output.h"
@@ -205,6 +206,7 @@ int run_attach(const Options &options) {
 
     block_signals();
     warn_of_cost(options);
+    MemoryBudget::instance().set_limit(options.max_memory_bytes);
     Session session(settings);
     drop_privileges();
     keep_possible(pids, [&](int pid) {
@@ -235,6 +237,7 @@ int run_command(const Options &options) {
     block_signals();
     Child child(options.argv);
     warn_of_cost(options);
+    MemoryBudget::instance().set_limit(options.max_memory_bytes);
     Session session(settings);
     drop_privileges();
     session.expect(child.pid(), options.argv[0], options.look);

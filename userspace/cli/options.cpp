@@ -83,6 +83,13 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
            "Begin no more looks at the end after this many seconds: processes that are left then have no findings.")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    app.add_option(
+           "--max-memory", options.max_memory_bytes,
+           "memtrace itself keeps to this much memory (64MiB, 1GiB, ...), by giving up detail and saying so: source "
+           "lines "
+           "first, then names and lines of code, then stacks; bytes are counted all the same. 256 MiB unless told.")
+        ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(uint64_t{32} << 20, uint64_t{1} << 40));
     app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");
     app.add_flag("--verbose", options.verbose,
                  "Say on standard error what memtrace does, and what the kernel answers.");

@@ -27,6 +27,7 @@ struct Options {
     bool redact = false;  // all but kDoctor
     bool look = true;  // at what is resident at the end
     double look_seconds = 10;
+    uint64_t max_memory_bytes = 256 << 20;  // kAttach, kRun
     bool quiet = false;
     bool verbose = false;
     std::optional<RssSource> rss_source;  // null: the best there is

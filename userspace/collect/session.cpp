@@ -10,6 +10,7 @@
 #include <cstring>
 #include <set>
 
+#include "base/memory_budget.h"
 #include "process/reading_child.h"
 
 namespace memtrace {
@@ -405,6 +406,7 @@ std::map<std::string, uint64_t> Session::failures() const {
     const std::pair<const char *, uint64_t> ours[] = {
         {"code_unreadable", codes_.incomplete()},
         {"imports_full", imports_left_out_},
+        {"memory_short", MemoryBudget::instance().left_out()},
         {"processes_given_up", ReadingChild::instance().given_up().size()},
         {"record_malformed", malformed_records_},
         {"stacks_left_out", codes_.stacks_left_out()},

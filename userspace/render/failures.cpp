@@ -45,6 +45,9 @@ constexpr FailureWords kFailures[] = {
      "without a row for its thread, which the kernel did not give: how often lines ran is not known"},
     {"lines_full", "hit of a line or call", "hits of lines or calls",
      "not counted, because 131,072 lines are counted at most"},
+    {"memory_short", "thing", "things",
+     "left out to keep to --max-memory (256 MiB, unless told): source lines and looks at the end first, then names and lines "
+     "of code, then stacks, whose changes are in [line unknown]"},
     {"native_full", "place in native code", "places in native code",
      "not named, because 1,024 are in a process: what was changed there is in [no python frame]"},
     {"no_scratch", "event", "events",

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/memory_budget.h"
 #include "ledger/ledger.h"
 
 namespace memtrace {
@@ -76,6 +77,11 @@ Look LastLook::take(Session &session, const mt_account &account, int64_t rss_byt
         return std::move(early->second);
     if (account.closed_by == MT_CLOSED_BY_EXIT || account.closed_by == MT_CLOSED_BY_EXEC)
         return {std::nullopt, why_not_looked_at(session, account), std::nullopt};
+    if (!MemoryBudget::instance().allows(Detail::kSources))
+        return {std::nullopt,
+                fmt::format("memtrace keeps to {} MiB of memory (--max-memory), and has used most of that",
+                            MemoryBudget::instance().limit() >> 20),
+                std::nullopt};
     if (now - *started_ > longest_)
         return {std::nullopt,
                 fmt::format("looking at the processes before it had taken {} s, which is all that is spent on that; "

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "base/memory_budget.h"
 #include "symbolize/python_text.h"
 
 namespace memtrace {
@@ -15,6 +16,7 @@ constexpr size_t kCodeHeader = sizeof(mt_code_header);
 constexpr size_t kStackHeader = offsetof(mt_stack_record, frames);
 constexpr uint64_t kMaxTextBytes = 4096 * 4;  // PATH_MAX characters of the widest kind
 constexpr uint64_t kMaxLinetable = 4 << 20;   // a table of 4 MiB is a function of a million instructions
+constexpr size_t kMaxCodes = 1 << 18;         // of all processes
 constexpr size_t kMaxLinesBytes = 64 << 20;   // of all code objects: 8 million places where the line changes
 
 // What could not be sent is read a little later. Its object may have gone by then, and another one may lie there: what
@@ -70,6 +72,10 @@ bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout
     auto name = bytes.subspan(kCodeHeader + file.size(), record.name.length_bytes);
     auto table = bytes.subspan(kCodeHeader + file.size() + name.size(), record.table.length_bytes);
 
+    if (codes_.size() >= kMaxCodes || !MemoryBudget::instance().allows(Detail::kLines)) {
+        incomplete_++;  // it is "?" wherever it is met
+        return true;
+    }
     auto code = std::make_unique<CodeObject>();
     code->file = decode_python_text(file, record.file.char_bytes);
     code->function = decode_python_text(name, record.name.char_bytes);
@@ -106,7 +112,7 @@ bool CodeTable::add_code(std::span<const uint8_t> bytes, const mt_python &layout
 // False where there is no room: what is larger than most programs are together is kept for nobody.
 bool CodeTable::add_lines(CodeObject &code, mt_line_format format, std::span<const uint8_t> table) {
     CodeLines lines(format, table, code.first_line);
-    if (lines.bytes() > kMaxLinesBytes - lines_bytes_)
+    if (lines.bytes() > kMaxLinesBytes - lines_bytes_ || !MemoryBudget::instance().allows(Detail::kLines))
         return false;
     lines_bytes_ += lines.bytes();
     code.lines = std::move(lines);
@@ -124,6 +130,8 @@ bool CodeTable::add_stack(std::span<const uint8_t> bytes) {
     std::vector<mt_frame> frames(record.frame_count);
     if (frames_bytes)
         std::memcpy(frames.data(), bytes.data() + kStackHeader, frames_bytes);
+    if (!MemoryBudget::instance().allows(Detail::kStacks))
+        return true;
     if (auto innermost = frames_.add(record.record.account, frames))
         stacks_.emplace(StackKey{record.record.account, record.stack}, *innermost);
     return true;

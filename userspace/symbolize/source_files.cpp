@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/memory_budget.h"
 #include "base/printable.h"
 #include "process/reading_child.h"
 
@@ -108,7 +109,7 @@ SourceText SourceFiles::read(const std::string &file) const {
 std::optional<std::string> SourceFiles::line(const std::string &file, int number) {
     auto found = files_.find(file);
     if (found == files_.end()) {
-        if (files_.size() >= kMaxFiles)
+        if (files_.size() >= kMaxFiles || !MemoryBudget::instance().allows(Detail::kSources))
             return std::nullopt;
         found = files_.emplace(file, read(file)).first;
         all_bytes += found->second.bytes();

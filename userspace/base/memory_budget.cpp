@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/memory_budget.h"
+
+#include <unistd.h>
+
+#include <fstream>
+
+namespace memtrace {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kLookAgain = 10ms;  // in which records take some MiB at most
+constexpr double kShares[] = {0.60, 0.75, 0.85};
+
+}  // namespace
+
+MemoryBudget &MemoryBudget::instance() {
+    static MemoryBudget budget;
+    return budget;
+}
+
+double MemoryBudget::used_share() {
+    auto now = std::chrono::steady_clock::now();
+    if (now - looked_at_ < kLookAgain)
+        return share_;
+    looked_at_ = now;
+    // Pages of files are not ours to give up.
+    uint64_t all = 0, resident = 0, shared = 0;
+    std::ifstream("/proc/self/statm") >> all >> resident >> shared;
+    share_ =
+        static_cast<double>((resident - shared) * static_cast<uint64_t>(getpagesize())) / static_cast<double>(limit_);
+    return share_;
+}
+
+bool MemoryBudget::allows(Detail detail) {
+    if (used_share() < kShares[static_cast<int>(detail)])
+        return true;
+    left_out_++;
+    return false;
+}
+
+}  // namespace memtrace

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// How much memory memtrace itself may use (--max-memory). It keeps to it by giving up detail, in this order:
+//
+//     share of it in use    what is kept no more from then on     what that means
+//     60 %                  source lines; looks at the end        lines without text; no findings
+//     75 %                  tables of lines, names of code        lines are not known; functions are "?"
+//     85 %                  stacks                                [line unknown]
+//
+// Sums of bytes are the kernel's, and stay whole. What the BPF maps take is not part of it: the report has it apart.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace memtrace {
+
+// What is given up, in order.
+enum class Detail { kSources, kLines, kStacks };
+
+// Not thread-safe. There is one.
+class MemoryBudget {
+  public:
+    static MemoryBudget &instance();
+
+    void set_limit(uint64_t bytes) {
+        limit_ = bytes;
+    }
+    uint64_t limit() const {
+        return limit_;
+    }
+    // Whether there is room for more of it. Counts each time that there is not.
+    bool allows(Detail detail);
+    // The same of each kind of detail since the beginning.
+    uint64_t left_out() const {
+        return left_out_;
+    }
+
+  private:
+    double used_share();
+
+    uint64_t limit_ = 256 << 20;
+    uint64_t left_out_ = 0;
+    double share_ = 0;
+    std::chrono::steady_clock::time_point looked_at_{};
+};
+
+}  // namespace memtrace
