@@ -20,6 +20,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <thread>
 
 #include "base/file_descriptor.h"
@@ -36,6 +37,15 @@ constexpr auto kGrace = 100ms;
 void limit(__rlimit_resource resource, rlim_t value) {
     rlimit both{value, value};
     setrlimit(resource, &both);
+}
+
+// What it has of ours, for it is a copy.
+size_t data_bytes() {
+    size_t pages[6] = {};
+    std::ifstream statm("/proc/self/statm");
+    for (size_t &figure : pages)
+        statm >> figure;
+    return pages[5] * static_cast<size_t>(getpagesize());
 }
 
 void close_all_but(std::vector<int> keep) {
@@ -101,7 +111,8 @@ bool give_up_privileges() {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
     bool has_none = syscall(SYS_capset, &header, none) == 0 && (is_nobody || getuid() != 0);
-    prctl(PR_SET_DUMPABLE, 0);  // a change of user has set it
+    prctl(PR_SET_DUMPABLE, 0);  // a change of user has set it, and has unset this:
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     return has_none && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
 
@@ -114,7 +125,7 @@ bool give_up_privileges() {
     sigprocmask(SIG_UNBLOCK, &alarms, nullptr);
     alarm(limits.seconds);
 #ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is more
-    limit(RLIMIT_DATA, limits.memory_bytes);
+    limit(RLIMIT_DATA, data_bytes() + limits.memory_bytes);
 #endif
     Work work = open();
     limit(RLIMIT_FSIZE, 0);
