@@ -34,6 +34,7 @@ using namespace std::chrono_literals;
 
 constexpr size_t kPieceBytes = 1 << 20;  // an arena of pymalloc
 constexpr auto kPatience = 1000ms, kLeastPatience = 16ms, kLookAgain = 8ms;
+constexpr timespec kSecond{1, 0};
 constexpr size_t kMaxLeftBehind = 64;
 
 void wake(std::atomic<uint32_t> &word) {
@@ -118,15 +119,20 @@ ssize_t ReadingChild::answer(Exchange &exchange) {
 }
 
 void ReadingChild::serve(Exchange &exchange) {
+    pid_t parent = getppid();
     become_helper({});
     // To read other users' memory, to be the user whose files are read, and what that user may have.
     keep_capabilities({CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH});
     if (!refuse_other_calls({SYS_process_vm_readv, SYS_openat2, SYS_setfsuid, SYS_setfsgid, SYS_setgroups,
-                             SYS_getgroups, SYS_capget, SYS_capset}))
+                             SYS_getgroups, SYS_getppid, SYS_capget, SYS_capset}))
         _exit(1);
     for (uint32_t done = 0;; done++) {
-        while (exchange.asked.load(std::memory_order_acquire) == done)
-            wait_for_change(exchange.asked, done, nullptr);
+        // (Who has been another user gets no signal when its parent ends.)
+        while (exchange.asked.load(std::memory_order_acquire) == done) {
+            wait_for_change(exchange.asked, done, &kSecond);
+            if (getppid() != parent)
+                _exit(0);
+        }
         exchange.result = answer(exchange);
         exchange.error = errno;
         exchange.answered.store(done + 1, std::memory_order_release);
