@@ -83,6 +83,7 @@ enum class ReadingChild::Operation { kMemory, kProcFile, kFile, kHasFile };
 struct ReadingChild::Exchange {
     std::atomic<uint32_t> asked;     // grows by one with each request
     std::atomic<uint32_t> answered;  // follows it
+    pid_t parent;
     Operation operation;
     int pid;
     uint32_t count;   // of addresses, or 1
@@ -119,7 +120,6 @@ ssize_t ReadingChild::answer(Exchange &exchange) {
 }
 
 void ReadingChild::serve(Exchange &exchange) {
-    pid_t parent = getppid();
     become_helper({});
     // To read other users' memory, to be the user whose files are read, and what that user may have.
     keep_capabilities({CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH});
@@ -130,7 +130,7 @@ void ReadingChild::serve(Exchange &exchange) {
         // (Who has been another user gets no signal when its parent ends.)
         while (exchange.asked.load(std::memory_order_acquire) == done) {
             wait_for_change(exchange.asked, done, &kSecond);
-            if (getppid() != parent)
+            if (getppid() != exchange.parent)
                 _exit(0);
         }
         exchange.result = answer(exchange);
@@ -161,6 +161,7 @@ bool ReadingChild::start(int pid) {
     if (shared == MAP_FAILED)
         return false;
     auto *exchange = new (shared) Exchange;
+    exchange->parent = getpid();
     pid_t child = fork();
     if (child == 0)
         serve(*exchange);
