@@ -574,8 +574,8 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     std::vector<MappedMemory> memory;
-    auto read = [&](std::optional<PymallocPlace> place, int attempts, std::function<void()> on_read = {}) {
-        Explainer explainer(pid, python, place, attempts, std::move(on_read));
+    auto read = [&](std::optional<PymallocPlace> place, int attempts, std::function<void()> each_time = {}) {
+        Explainer explainer(pid, python, place, attempts, std::move(each_time));
         explanation = explainer.explain();
         memory = explainer.memory();
     };
