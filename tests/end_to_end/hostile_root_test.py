@@ -3,6 +3,7 @@ long the target may stand still, and what is printed."""
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -138,7 +139,7 @@ class HostileTest(RootTest):
         self.assertLess(found["frozen_ns"], 600_000_000)
 
     def test_many_mappings_of_a_long_name(self):
-        target = self.target("sparse_blocks", "many", "60000", self.scratch)
+        target = self.target("sparse_blocks", "many", "30000", self.scratch)
         found = self.explained(target)
         with open(f"/proc/{target.pid}/smaps_rollup") as file:
             resident = int(re.search(r"Rss: +(\d+) kB", file.read())[1]) << 10
@@ -173,11 +174,8 @@ class HostileTest(RootTest):
             self.assertEqual(status, 0, messages)
             self.assert_harmless(output)
             self.assert_harmless(messages)
+        renamed = shutil.copy("/bin/sleep", self.path("\x1b[31mno\x9bpython\n"))
         for command in (["explain"], ["doctor"], []):
-            renamed = self.path("\x1b[31mno\x9bpython\n")
-            with open("/bin/sleep", "rb") as program, open(renamed, "wb") as copy:
-                copy.write(program.read())
-            os.chmod(renamed, 0o755)
             sleeper = self.start(renamed, "100")
             time.sleep(0.1)
             output, messages, status = self.bounded(*command, "-p", str(sleeper.pid))
@@ -189,11 +187,11 @@ class HostileTest(RootTest):
     def test_sources_that_the_process_may_not_read(self):
         os.chmod(self.scratch, 0o755)
         os.mkdir(self.path("closed"), 0o700)
-        closed = self.write("closed/closed.py", "a = 1\n    SECRET\n" * 4)
+        closed = self.write("closed/closed.py", "SECRET = 1\n" * 8)
         os.chmod(closed, 0o644)
         pipe = self.path("pipe.py")
         os.mkfifo(pipe, 0o666)
-        open_one = self.write("open.py", "a = 1\n    KNOWN\n" * 4)
+        open_one = self.write("open.py", "KNOWN = 1\n" * 8)
         os.chmod(open_one, 0o644)
         program = self.write("program.py", """
 import mmap, sys
@@ -204,7 +202,8 @@ for name in sys.argv[1:]:
 """)
         os.chmod(program, 0o644)
         files = [closed, pipe, open_one, "/dev/zero", "/dev/watchdog"]
-        output, messages, status = self.bounded("run", "-q", "--file", "*", "-o", self.path("report"), "--", *NOBODY, PYTHON,
+        shown = [word for name in files for word in ("--file", name)]
+        output, messages, status = self.bounded("run", "-q", *shown, "-o", self.path("report"), "--", *NOBODY, PYTHON,
                                                 program, *files)
         self.assertEqual(status, 0, messages)
         with open(self.path("report")) as file:

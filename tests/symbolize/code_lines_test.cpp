@@ -144,8 +144,8 @@ TEST(LocationTable, LinesThatCannotBeAreNone) {
     // Each line is 2^35 - 1 above the one before.
     std::vector<uint8_t> table;
     for (int i = 0; i < 1000; i++)
-        for (uint8_t byte : {0x80 | 13 << 3, 0x7e, 0x7f, 0x7f, 0x7f, 0x7f, 0x3f})
-            table.push_back(byte);
+        for (int byte : {0x80 | 13 << 3, 0x7e, 0x7f, 0x7f, 0x7f, 0x7f, 0x3f})
+            table.push_back(static_cast<uint8_t>(byte));
     CodeLines lines(MT_LINES_LOCATIONS, table, 1);
     EXPECT_FALSE(lines.at(0));
     EXPECT_FALSE(lines.at(1998));

@@ -55,7 +55,7 @@ void require_memory(int pid) {
 
 FoundPython require_python(int pid) {
     require_memory(pid);
-    if (!read_mappings(pid))
+    if (!read_whole_file(fmt::format("/proc/{}/maps", pid), 1))
         fail("process {} ({}) is not ours to trace: {}", pid, name_of(pid), strerror(errno));
     auto python = find_python(pid);
     if (!python)

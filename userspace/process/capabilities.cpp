@@ -53,17 +53,22 @@ void keep_capabilities(std::initializer_list<int> in_use, std::initializer_list<
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-RaisedCapabilities::RaisedCapabilities() {
+uint64_t effective_capabilities() {
+    return get_capabilities().effective;
+}
+
+void set_effective_capabilities(uint64_t set) {
     CapabilitySets sets = get_capabilities();
-    before_ = sets.effective;
-    sets.effective = sets.permitted;
+    sets.effective = set & sets.permitted;
     set_capabilities(sets);
 }
 
+RaisedCapabilities::RaisedCapabilities() : before_(effective_capabilities()) {
+    set_effective_capabilities(~uint64_t{0});
+}
+
 RaisedCapabilities::~RaisedCapabilities() {
-    CapabilitySets sets = get_capabilities();
-    sets.effective = before_;
-    set_capabilities(sets);
+    set_effective_capabilities(before_);
 }
 
 }  // namespace memtrace

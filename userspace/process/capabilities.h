@@ -2,6 +2,7 @@
 // What of root's rights this process still has.
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
 
 namespace memtrace {
@@ -9,6 +10,11 @@ namespace memtrace {
 // Gives up, for good, all capabilities but these, as far as it has them: `in_use` stay in effect, and `at_hand` may be
 // had by a RaisedCapabilities. Numbers as in linux/capability.h. Of the calling thread, and of what it will start.
 void keep_capabilities(std::initializer_list<int> in_use, std::initializer_list<int> at_hand = {});
+
+// Those in effect for the calling thread, a bit each.
+uint64_t effective_capabilities();
+// As far as it has kept them.
+void set_effective_capabilities(uint64_t set);
 
 // While it lives, all that were kept are in effect.
 class RaisedCapabilities {
@@ -19,7 +25,7 @@ class RaisedCapabilities {
     RaisedCapabilities &operator=(const RaisedCapabilities &) = delete;
 
   private:
-    unsigned long long before_;
+    uint64_t before_;
 };
 
 }  // namespace memtrace

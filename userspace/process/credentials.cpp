@@ -11,6 +11,7 @@
 #include <sstream>
 #include <string>
 
+#include "process/capabilities.h"
 #include "process/proc_files.h"
 
 namespace memtrace {
@@ -18,20 +19,6 @@ namespace memtrace {
 namespace {
 
 constexpr uint64_t kOverrides = uint64_t{1} << CAP_DAC_OVERRIDE | uint64_t{1} << CAP_DAC_READ_SEARCH;
-
-using CapabilitySets = std::array<__user_cap_data_struct, 2>;
-
-CapabilitySets get_capabilities() {
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    CapabilitySets sets{};
-    syscall(SYS_capget, &header, sets.data());
-    return sets;
-}
-
-void set_capabilities(CapabilitySets sets) {
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    syscall(SYS_capset, &header, sets.data());
-}
 
 // Of this thread alone: the C library's would have all threads do it.
 int set_groups(size_t count, const gid_t *groups) {
@@ -66,9 +53,8 @@ std::optional<Credentials> read_credentials(int pid) {
 }
 
 ActingAs::ActingAs(const Credentials &credentials)
-    : uid_(static_cast<uid_t>(setfsuid(~0u))), gid_(static_cast<gid_t>(setfsgid(~0u))) {
-    CapabilitySets sets = get_capabilities();
-    effective_ = {sets[0].effective, sets[1].effective};
+    : uid_(static_cast<uid_t>(setfsuid(~0u))), gid_(static_cast<gid_t>(setfsgid(~0u))),
+      effective_(effective_capabilities()) {
     int count = getgroups(static_cast<int>(groups_.size()), groups_.data());
     if (count >= 0 && set_groups(credentials.group_count, credentials.groups.data()) == 0)
         group_count_ = count;
@@ -78,9 +64,7 @@ ActingAs::ActingAs(const Credentials &credentials)
         static_cast<uid_t>(setfsuid(~0u)) != credentials.uid || static_cast<gid_t>(setfsgid(~0u)) != credentials.gid;
     if (credentials.overrides && !is_other_)
         return;
-    sets = get_capabilities();
-    sets[0].effective &= ~static_cast<uint32_t>(kOverrides);
-    set_capabilities(sets);
+    set_effective_capabilities(effective_capabilities() & ~kOverrides);
 }
 
 ActingAs::~ActingAs() {
@@ -88,10 +72,7 @@ ActingAs::~ActingAs() {
     setfsgid(gid_);
     if (group_count_ >= 0)
         set_groups(static_cast<size_t>(group_count_), groups_.data());
-    CapabilitySets sets = get_capabilities();
-    sets[0].effective = effective_[0];
-    sets[1].effective = effective_[1];
-    set_capabilities(sets);
+    set_effective_capabilities(effective_);
 }
 
 }  // namespace memtrace

@@ -40,7 +40,7 @@ class ActingAs {
     gid_t gid_;
     int group_count_ = -1;  // -1: they were not changed
     std::array<gid_t, 256> groups_;
-    std::array<uint32_t, 2> effective_{};
+    uint64_t effective_;  // capabilities
     bool is_other_ = false;
 };
 

@@ -93,6 +93,15 @@ void each_section(Elf *elf, unsigned type, const std::function<void(Elf_Scn *, c
     }
 }
 
+// libelf makes room for all at once. What is linked has some 40 sections; an object file of a large template library
+// has thousands. More than 65,279 are said elsewhere than in the header, where there are none then.
+bool has_few_parts(int file) {
+    constexpr unsigned kMost = 16384;
+    Elf64_Ehdr header;
+    return pread(file, &header, sizeof(header), 0) == sizeof(header) && header.e_shnum <= kMost &&
+           header.e_phnum <= kMost && (header.e_shnum || !header.e_shoff);
+}
+
 std::string read_path(int file, const GElf_Phdr &segment) {
     std::string path(std::min<uint64_t>(segment.p_filesz, PATH_MAX), '\0');
     ssize_t length = pread(file, path.data(), path.size(), static_cast<off_t>(segment.p_offset));
@@ -159,6 +168,8 @@ std::string ElfImage::read_text(uint64_t address, size_t size) const {
 
 std::optional<ElfImage> read_elf_image(FileDescriptor file, const std::set<std::string> &wanted,
                                        const std::set<std::string> &imported) {
+    if (!has_few_parts(file.get()))
+        return std::nullopt;
     elf_version(EV_CURRENT);
     if (!file)
         return std::nullopt;

@@ -37,15 +37,6 @@ constexpr auto kPatience = 1000ms, kLeastPatience = 16ms, kLookAgain = 8ms;
 constexpr timespec kSecond{1, 0};
 constexpr size_t kMaxLeftBehind = 64;
 
-void wake(std::atomic<uint32_t> &word) {
-    syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
-}
-
-// Returns when the word has another value, or for no reason, or after this time.
-void wait_for_change(std::atomic<uint32_t> &word, uint32_t value, const timespec *longest) {
-    syscall(SYS_futex, &word, FUTEX_WAIT, value, longest, nullptr, 0);
-}
-
 // 'R': it runs, or would; 'S' and 'D': it waits; 'Z' and 'X', or '?' where there is none: it has ended.
 char state_of(pid_t pid) {
     auto text = read_whole_file(fmt::format("/proc/{}/stat", pid));
@@ -76,13 +67,46 @@ FileDescriptor find_in_root(const FileDescriptor &root, const char *path) {
 
 }  // namespace
 
+// A number that one side raises and the other waits for.
+struct ReadingChild::Bell {
+    std::atomic<uint32_t> number;
+    std::atomic<uint32_t> sleeps;  // whether the other side does
+
+    void ring(uint32_t next) {
+        number.store(next);
+        if (sleeps.load())
+            syscall(SYS_futex, &number, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+    }
+
+    // Returns when the number is another, or for no reason, or after this time. Most answers take a few microseconds,
+    // and to sleep and be woken takes ten times as long: so it looks for a while before.
+    void wait(uint32_t old, const timespec &longest) {
+        for (int i = 0; i < kLooks; i++) {
+            if (number.load() != old)
+                return;
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#else
+            asm volatile("yield");
+#endif
+        }
+        sleeps.store(1);
+        if (number.load() == old)
+            syscall(SYS_futex, &number, FUTEX_WAIT, old, &longest, nullptr, 0);
+        sleeps.store(0);
+    }
+
+    // Some forty microseconds; of no use where there is one processor.
+    inline static const int kLooks = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2000 : 0;
+};
+
 enum class ReadingChild::Operation { kMemory, kProcFile, kFile, kHasFile };
 
 // What both see. The child believes what it finds here, and we believe nothing but lengths, which we compare with what
 // was asked for: the child reads foreign bytes, and interprets none.
 struct ReadingChild::Exchange {
-    std::atomic<uint32_t> asked;     // grows by one with each request
-    std::atomic<uint32_t> answered;  // follows it
+    Bell asked;     // grows by one with each request
+    Bell answered;  // follows it
     pid_t parent;
     Operation operation;
     int pid;
@@ -128,15 +152,14 @@ void ReadingChild::serve(Exchange &exchange) {
         _exit(1);
     for (uint32_t done = 0;; done++) {
         // (Who has been another user gets no signal when its parent ends.)
-        while (exchange.asked.load(std::memory_order_acquire) == done) {
-            wait_for_change(exchange.asked, done, &kSecond);
-            if (getppid() != exchange.parent)
+        while (exchange.asked.number.load() == done) {
+            exchange.asked.wait(done, kSecond);
+            if (exchange.asked.number.load() == done && getppid() != exchange.parent)
                 _exit(0);
         }
         exchange.result = answer(exchange);
         exchange.error = errno;
-        exchange.answered.store(done + 1, std::memory_order_release);
-        wake(exchange.answered);
+        exchange.answered.ring(done + 1);
     }
 }
 
@@ -191,12 +214,12 @@ std::chrono::milliseconds ReadingChild::patience() const {
 
 // False when it has not answered, and will not, as far as one can tell.
 bool ReadingChild::wait_for_answer() {
-    uint32_t asked = exchange_->asked.load(std::memory_order_relaxed), answered;
-    timespec moment{0, std::chrono::nanoseconds(kLookAgain).count()};
+    uint32_t asked = exchange_->asked.number.load(), answered;
+    constexpr timespec kMoment{0, std::chrono::nanoseconds(kLookAgain).count()};
     auto held = 0ms;
-    while ((answered = exchange_->answered.load(std::memory_order_acquire)) != asked) {
+    while ((answered = exchange_->answered.number.load()) != asked) {
         auto before = Clock::now();
-        wait_for_change(exchange_->answered, answered, &moment);
+        exchange_->answered.wait(answered, kMoment);
         if (Clock::now() - before < kLookAgain)
             continue;
         char state = state_of(child_);
@@ -211,8 +234,7 @@ bool ReadingChild::wait_for_answer() {
 // Sends what was written to the exchange.
 ssize_t ReadingChild::ask(int pid) {
     exchange_->pid = pid;
-    exchange_->asked.fetch_add(1, std::memory_order_release);
-    wake(exchange_->asked);
+    exchange_->asked.ring(exchange_->asked.number.load() + 1);
     if (wait_for_answer()) {
         ssize_t result = exchange_->result;
         errno = exchange_->error;

@@ -53,6 +53,7 @@ class ReadingChild {
     }
 
   private:
+    struct Bell;
     enum class Operation;
     struct Exchange;
 

@@ -56,7 +56,7 @@ void add_note(const char *, const bcc_elf_usdt *note, void *lines) {
 // nobody, so that what it is given is a copy that everybody may read.
 std::string read_notes(FileDescriptor copy) {
     std::string name = fmt::format("/proc/self/fd/{}", copy.get());
-    auto image = read_elf_image(FileDescriptor(dup(copy.get())), {});
+    auto image = read_elf_image(open_regular_file(name), {});
     if (!image)
         return "";
     Line lines{*image, ""};

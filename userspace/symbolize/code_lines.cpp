@@ -140,10 +140,10 @@ void each_entry(mt_line_format format, std::span<const uint8_t> table, int first
         decode(NotesDecoder(table, first_line, format == MT_LINES_SIGNED));
 }
 
-// 0: none, or one that cannot be.
+// CPython counts from 1, and has 0 for what comes before a module's first line.
 int32_t known_line(std::optional<int64_t> line) {
-    bool is_line = line && *line > 0 && *line <= std::numeric_limits<int32_t>::max();
-    return is_line ? static_cast<int32_t>(*line) : 0;
+    bool is_line = line && *line >= 0 && *line <= std::numeric_limits<int32_t>::max();
+    return is_line ? static_cast<int32_t>(*line) : CodeLines::kNone;
 }
 
 }  // namespace
@@ -165,7 +165,7 @@ std::optional<int> CodeLines::at(int64_t byte_offset) const {
         return first_line_;
     auto range = std::upper_bound(ranges_.begin(), ranges_.end(), byte_offset,
                                   [](int64_t offset, const Range &r) { return offset < r.end; });
-    if (range == ranges_.end() || !range->line)
+    if (range == ranges_.end() || range->line == kNone)
         return std::nullopt;
     return range->line;
 }
@@ -173,7 +173,7 @@ std::optional<int> CodeLines::at(int64_t byte_offset) const {
 std::set<int> CodeLines::all() const {
     std::set<int> lines;
     for (const Range &range : ranges_)
-        if (range.line)
+        if (range.line != kNone)
             lines.insert(range.line);
     return lines;
 }

@@ -17,6 +17,8 @@ namespace memtrace {
 // it.
 class CodeLines {
   public:
+    static constexpr int32_t kNone = -1;  // one that the table does not give, or that cannot be
+
     // Of a table that is not known: no instruction has a line.
     CodeLines() = default;
     // A table that is damaged ends where the damage is. `first_line` is what the table's lines count from.
@@ -35,7 +37,7 @@ class CodeLines {
   private:
     struct Range {
         uint32_t end = 0;  // offset in bytes; it begins where the one before ends
-        int32_t line = 0;  // 0: none
+        int32_t line = kNone;
     };
 
     std::vector<Range> ranges_;

@@ -13,10 +13,11 @@ kept = []
 
 def names():
     folder = sys.argv[1]
-    file = os.path.join(folder, "source" + TITLE + C1 + "\n.py")
-    with open(file, "w", encoding="utf-8", errors="surrogateescape") as out:
-        out.write(SOURCE)
-    yield file
+    for name in ("source.py", "source" + TITLE + C1 + "\n.py"):
+        file = os.path.join(folder, name)
+        with open(file, "w", encoding="utf-8", errors="surrogateescape") as out:
+            out.write(SOURCE)
+        yield file
     yield from ("file" + COLOUR, "new\nline " + C1, "turned" + TURN, "no utf-8 \udcff\udc9b")
 
 
