@@ -39,13 +39,15 @@ void limit(__rlimit_resource resource, rlim_t value) {
     setrlimit(resource, &both);
 }
 
-// What it has of ours, for it is a copy.
-size_t data_bytes() {
-    size_t pages[6] = {};
+// Beside what it has of ours, for it is a copy.
+void limit_memory([[maybe_unused]] size_t bytes) {
+#ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is more
+    size_t pages[6] = {};     // the last are data
     std::ifstream statm("/proc/self/statm");
     for (size_t &figure : pages)
         statm >> figure;
-    return pages[5] * static_cast<size_t>(getpagesize());
+    limit(RLIMIT_DATA, pages[5] * static_cast<size_t>(getpagesize()) + bytes);
+#endif
 }
 
 void close_all_but(std::vector<int> keep) {
@@ -124,9 +126,7 @@ bool give_up_privileges() {
     signal(SIGALRM, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &alarms, nullptr);
     alarm(limits.seconds);
-#ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is more
-    limit(RLIMIT_DATA, data_bytes() + limits.memory_bytes);
-#endif
+    limit_memory(limits.memory_bytes);
     Work work = open();
     limit(RLIMIT_FSIZE, 0);
     limit(RLIMIT_NPROC, 0);
