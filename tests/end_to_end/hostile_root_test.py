@@ -114,7 +114,7 @@ class HostileTest(RootTest):
                 self.assert_conserved(report)
 
     def test_stacks_that_are_many(self):
-        report = self.traced(self.target("many_stacks", "64", "320"), "--no-look")
+        report = self.traced(self.target("many_stacks", "64", "320"), "--no-look", seconds=10)
         self.assert_conserved(report)
         grown = max(row["grown_bytes"] for row in report["processes"][0]["lines"])
         self.assertAlmostEqual(grown, 64 * 320 * 4096, delta=4 * MIB)

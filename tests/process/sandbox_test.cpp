@@ -106,7 +106,7 @@ TEST(Sandbox, AFaultIsNoAnswer) {
               "");
 }
 
-#ifndef __SANITIZE_ADDRESS__
+#ifndef MEMTRACE_SANITIZED
 TEST(Sandbox, HasABoundOfMemory) {
     EXPECT_EQ(ask([] {
                   std::vector<char> much;

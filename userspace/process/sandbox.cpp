@@ -41,7 +41,7 @@ void limit(__rlimit_resource resource, rlim_t value) {
 
 // Beside what it has of ours, for it is a copy.
 void limit_memory([[maybe_unused]] size_t bytes) {
-#ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is more
+#ifndef MEMTRACE_SANITIZED  // whose shadow memory alone is more
     size_t pages[6] = {};     // the last are data
     std::ifstream statm("/proc/self/statm");
     for (size_t &figure : pages)
@@ -69,6 +69,17 @@ constexpr int kCalls[] = {
     SYS_mmap,          SYS_munmap,  SYS_mremap,     SYS_mprotect,     SYS_brk,       SYS_madvise, SYS_futex,
     SYS_clock_gettime, SYS_exit,    SYS_exit_group, SYS_rt_sigreturn, SYS_getrandom, SYS_getpid,  SYS_gettid,
 };
+#ifdef MEMTRACE_SANITIZED  // the sanitizers' own
+constexpr std::initializer_list<int> kSanitizersCalls = {
+    SYS_pipe2,     SYS_fcntl,       SYS_ioctl,       SYS_readlinkat, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_sigaltstack,
+    SYS_getrusage, SYS_sched_yield, SYS_prctl,
+#if defined(__x86_64__)
+    SYS_pipe,      SYS_readlink,
+#endif
+};
+#else
+constexpr std::initializer_list<int> kSanitizersCalls = {};
+#endif
 #if defined(__x86_64__)
 constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
 #else
@@ -80,6 +91,7 @@ constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 bool refuse_other_calls(std::initializer_list<int> more) {
     std::vector<int> calls(std::begin(kCalls), std::end(kCalls));
     calls.insert(calls.end(), more);
+    calls.insert(calls.end(), kSanitizersCalls);
     std::vector<sock_filter> program = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0),
