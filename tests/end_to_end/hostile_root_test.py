@@ -14,8 +14,8 @@ import unicodedata
 from harness import MEMTRACE, MIB, NOBODY, PYTHON, WORKLOADS, RootTest, load
 
 MOST_MEMORY = 256 * MIB
-# On a machine of two busy cores, beyond what was asked for (-d).
-MOST_SECONDS = 3
+# Beyond what was asked for (-d): 3 on a machine that does nothing else.
+MOST_SECONDS = 6
 SANITIZED = os.environ.get("SANITIZED") == "1"  # whose memory and time are another matter
 
 

@@ -88,6 +88,7 @@ TEST(ReadingChild, ReadsWhatIsThere) {
     EXPECT_EQ(copy.back(), copy.size() - 1);
     EXPECT_EQ(memory.read_value<uint32_t>(target.good() + 400), 100u);
     EXPECT_FALSE(memory.read_value<uint32_t>(8));
+    EXPECT_TRUE(memory.read(target.good(), copy.data(), 0));
 
     std::vector<uint64_t> addresses;
     for (uint64_t i = 0; i < 1024; i++)

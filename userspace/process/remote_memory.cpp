@@ -6,7 +6,7 @@
 namespace memtrace {
 
 bool ProcessMemory::read(uint64_t address, void *into, size_t size) const {
-    return ReadingChild::instance().read_memory(pid_, {&address, 1}, into, size) == static_cast<ssize_t>(size);
+    return !size || ReadingChild::instance().read_memory(pid_, {&address, 1}, into, size) == static_cast<ssize_t>(size);
 }
 
 size_t ProcessMemory::read_each(std::span<const uint64_t> addresses, void *into, size_t size) const {
