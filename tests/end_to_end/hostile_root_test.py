@@ -111,7 +111,8 @@ class HostileTest(RootTest):
         for codes, depth, entries in ((200, 0, "many"), (1, 400, "one")):
             with self.subTest(codes=codes, depth=depth):
                 report = self.traced(self.target("tables_of_lines", str(codes), str(depth), entries), "--no-look")
-                self.assert_conserved(report)
+                if not SANITIZED:  # which is too slow to take them as they come
+                    self.assert_conserved(report)
 
     def test_stacks_that_are_many(self):
         report = self.traced(self.target("many_stacks", "64", "320"), "--no-look", seconds=10)
@@ -194,11 +195,12 @@ class HostileTest(RootTest):
         open_one = self.write("open.py", "KNOWN = 1\n" * 8)
         os.chmod(open_one, 0o644)
         program = self.write("program.py", """
-import mmap, sys
+import mmap, sys, time
 kept = []
 for name in sys.argv[1:]:
     exec(compile("def touch():\\n memory = mmap.mmap(-1, 1 << 20)\\n for at in range(0, 1 << 20, 4096): memory[at] = 1\\n"
                  " kept.append(memory)\\ntouch()", name, "exec"))
+time.sleep(1)
 """)
         os.chmod(program, 0o644)
         files = [closed, pipe, open_one, "/dev/zero", "/dev/watchdog"]

@@ -19,6 +19,7 @@ namespace {
 const uint64_t kPageMask = ~(static_cast<uint64_t>(getpagesize()) - 1);  // where the kernel maps a segment from
 // Of a section that is read whole. A libpython has about 30,000 relocations of 24 bytes.
 constexpr uint64_t kMaxSectionBytes = 64 << 20;  // of one type, together
+constexpr size_t kMaxPointers = 1 << 18;
 
 void read_dynamic_symbols(Elf *elf, Elf_Scn *section, const GElf_Shdr &header, const std::set<std::string> &wanted,
                           ElfImage &image) {
@@ -42,7 +43,7 @@ void read_relocations(Elf_Scn *section, const GElf_Shdr &header, ElfImage &image
         return;
     uint64_t relative = image.machine == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE;
     size_t count = data->d_size / header.sh_entsize;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && image.pointers.size() < kMaxPointers; i++) {
         GElf_Rela relocation;
         if (gelf_getrela(data, static_cast<int>(i), &relocation) && GELF_R_TYPE(relocation.r_info) == relative)
             image.pointers.emplace_hint(image.pointers.end(), relocation.r_offset,
