@@ -197,16 +197,16 @@ class HostileTest(RootTest):
         program = self.write("program.py", """
 import mmap, sys, time
 kept = []
+time.sleep(1)  # until it has been found
 for name in sys.argv[1:]:
     exec(compile("def touch():\\n memory = mmap.mmap(-1, 1 << 20)\\n for at in range(0, 1 << 20, 4096): memory[at] = 1\\n"
                  " kept.append(memory)\\ntouch()", name, "exec"))
-time.sleep(1)
 """)
         os.chmod(program, 0o644)
         files = [closed, pipe, open_one, "/dev/zero", "/dev/watchdog"]
         shown = [word for name in files for word in ("--file", name)]
         output, messages, status = self.bounded("run", "-q", *shown, "-o", self.path("report"), "--", *NOBODY, PYTHON,
-                                                program, *files)
+                                                program, *files, seconds=1)
         self.assertEqual(status, 0, messages)
         with open(self.path("report")) as file:
             report = file.read()
