@@ -53,7 +53,8 @@ std::vector<ChainLink> heaviest_chain(const AccountData &data, const CodeTable &
                                          [](const auto &a, const auto &b) { return a.second < b.second; });
         if (heaviest == next.end() || (depth && 2 * heaviest->second < chain[0].grown))
             break;
-        auto [line, grown] = *heaviest;
+        Line line = heaviest->first;
+        int64_t grown = heaviest->second;
         chain.push_back({{line.first, line.second ? std::optional(line.second) : std::nullopt}, grown});
         std::erase_if(paths, [&](const Path &path) { return path.lines.size() <= depth || path.lines[depth] != line; });
     }
