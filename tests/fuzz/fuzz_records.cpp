@@ -36,7 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         else
             ranges.add(bytes);
         mt_stack_record stack{};
-        std::memcpy(&stack, bytes.data(), std::min(bytes.size(), sizeof(stack.record) + sizeof(stack.stack)));
+        if (!bytes.empty())
+            std::memcpy(&stack, bytes.data(), std::min(bytes.size(), sizeof(stack.record) + sizeof(stack.stack)));
         codes.resolve(stack.record.account, stack.stack);
     }
     return 0;

@@ -17,7 +17,7 @@ namespace memtrace {
 
 class MemoryImage {
   public:
-    static constexpr uint64_t kStart = 0x100000000000, kBytes = 8 << 20;
+    static constexpr uint64_t kStart = 0x200000000000, kBytes = 8 << 20;
 
     MemoryImage() {
         if (mmap(reinterpret_cast<void *>(kStart), kBytes, PROT_READ | PROT_WRITE,
