@@ -23,7 +23,8 @@ class FakeMemory : public RemoteMemory {
         const auto &[start, block] = *std::prev(after);
         if (address - start > block.size() || size > block.size() - (address - start))
             return false;
-        std::memcpy(into, block.data() + (address - start), size);
+        if (size)
+            std::memcpy(into, block.data() + (address - start), size);
         return true;
     }
     void put(uint64_t address, std::vector<uint8_t> block) {
