@@ -59,11 +59,11 @@ TEST(ProcFiles, LinesOfAFile) {
     EXPECT_FALSE(for_each_line("/no/such/file", [](std::string_view) {}));
 }
 
-TEST(ProcFiles, SplitsAtNul) {
+TEST(ProcFiles, CommandLinesAreSplitAtNul) {
     using Words = std::vector<std::string>;
-    EXPECT_EQ(split_at_nul(std::string("a\0b c\0", 6)), (Words{"a", "b c"}));
-    EXPECT_EQ(split_at_nul(std::string("a\0\0b", 4)), (Words{"a", "", "b"}));
-    EXPECT_EQ(split_at_nul(""), Words{});
+    EXPECT_EQ(parse_command_line(std::string("a\0b c\0", 6)), (Words{"a", "b c"}));
+    EXPECT_EQ(parse_command_line(std::string("a\0\0b", 4)), (Words{"a", "", "b"}));
+    EXPECT_EQ(parse_command_line(""), Words{});
 }
 
 TEST(ProcFiles, CommandLinesAreBounded) {

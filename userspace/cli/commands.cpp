@@ -156,11 +156,13 @@ Readers readers(const Options &options) {
 // processes, to be the user whose sources are read, and to hand signals on. At hand stays what writing the report may
 // need.
 void drop_privileges() {
-    bool probes_need_all = !has_uprobe_multi(), maps_need_room = kernel_is_before(5, 11);
-    keep_capabilities(
-        {CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE, CAP_DAC_READ_SEARCH, CAP_SETUID, CAP_SETGID,
-         CAP_KILL, probes_need_all ? CAP_SYS_ADMIN : CAP_BPF, maps_need_room ? CAP_SYS_RESOURCE : CAP_BPF},
-        {CAP_DAC_OVERRIDE, CAP_FOWNER});
+    std::vector<int> in_use = {CAP_BPF,    CAP_PERFMON, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE, CAP_DAC_READ_SEARCH,
+                               CAP_SETUID, CAP_SETGID,  CAP_KILL};
+    if (!has_uprobe_multi())
+        in_use.push_back(CAP_SYS_ADMIN);
+    if (kernel_is_before(5, 11))
+        in_use.push_back(CAP_SYS_RESOURCE);
+    keep_capabilities(in_use, {CAP_DAC_OVERRIDE, CAP_FOWNER});
 }
 
 LastLook last_look(const Options &options) {

@@ -25,16 +25,16 @@ CapabilitySets get_capabilities() {
             whole(&__user_cap_data_struct::inheritable)};
 }
 
-void set_capabilities(const CapabilitySets &sets) {
+bool set_capabilities(const CapabilitySets &sets) {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     __user_cap_data_struct halves[_LINUX_CAPABILITY_U32S_3];
     for (unsigned i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
         halves[i] = {static_cast<uint32_t>(sets.effective >> 32 * i), static_cast<uint32_t>(sets.permitted >> 32 * i),
                      static_cast<uint32_t>(sets.inheritable >> 32 * i)};
-    syscall(SYS_capset, &header, halves);
+    return syscall(SYS_capset, &header, halves) == 0;
 }
 
-uint64_t set_of(std::initializer_list<int> capabilities) {
+uint64_t set_of(const std::vector<int> &capabilities) {
     uint64_t set = 0;
     for (int capability : capabilities)
         set |= uint64_t{1} << capability;
@@ -43,14 +43,13 @@ uint64_t set_of(std::initializer_list<int> capabilities) {
 
 }  // namespace
 
-void keep_capabilities(std::initializer_list<int> in_use, std::initializer_list<int> at_hand) {
+bool keep_capabilities(const std::vector<int> &in_use, const std::vector<int> &at_hand) {
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     CapabilitySets sets = get_capabilities();
     sets.permitted &= set_of(in_use) | set_of(at_hand);
     sets.effective &= set_of(in_use);
     sets.inheritable = 0;
-    set_capabilities(sets);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return set_capabilities(sets) && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
 
 uint64_t effective_capabilities() {

@@ -3,13 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
+#include <vector>
 
 namespace memtrace {
 
 // Gives up, for good, all capabilities but these, as far as it has them: `in_use` stay in effect, and `at_hand` may be
 // had by a RaisedCapabilities. Numbers as in linux/capability.h. Of the calling thread, and of what it will start.
-void keep_capabilities(std::initializer_list<int> in_use, std::initializer_list<int> at_hand = {});
+// False when the kernel refuses.
+bool keep_capabilities(const std::vector<int> &in_use, const std::vector<int> &at_hand = {});
 
 // Those in effect for the calling thread, a bit each.
 uint64_t effective_capabilities();

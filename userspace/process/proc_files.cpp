@@ -170,14 +170,6 @@ std::vector<Mapping> modules_with_code(const std::vector<Mapping> &mappings) {
     return modules;
 }
 
-std::vector<std::string> split_at_nul(const std::string &text) {
-    std::vector<std::string> words;
-    std::string_view rest = text;
-    while (!rest.empty())
-        words.emplace_back(take_word(rest, '\0'));
-    return words;
-}
-
 std::vector<std::string> parse_command_line(std::string_view text) {
     constexpr size_t kMaxWords = 256, kMaxBytes = 16 << 10;
     std::vector<std::string> words;

@@ -71,7 +71,6 @@ std::vector<Mapping> modules_with_code(const std::vector<Mapping> &mappings);
 // Pure: the text of a maps file.
 std::vector<Mapping> parse_mappings(const std::string &text);
 
-std::vector<std::string> split_at_nul(const std::string &text);
 // A command line that ends words with NUL. Of more than 256 words or 16 KiB, which a process may have to be looked at,
 // the rest is left out and the last word says so.
 std::vector<std::string> parse_command_line(std::string_view text);

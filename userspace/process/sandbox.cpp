@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/audit.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -24,6 +23,7 @@
 #include <thread>
 
 #include "base/file_descriptor.h"
+#include "process/capabilities.h"
 
 namespace memtrace {
 
@@ -42,7 +42,7 @@ void limit(__rlimit_resource resource, rlim_t value) {
 // Beside what it has of ours, for it is a copy.
 void limit_memory([[maybe_unused]] size_t bytes) {
 #ifndef MEMTRACE_SANITIZED  // whose shadow memory alone is more
-    size_t pages[6] = {};     // the last are data
+    size_t pages[6] = {};   // the last are data
     std::ifstream statm("/proc/self/statm");
     for (size_t &figure : pages)
         statm >> figure;
@@ -71,10 +71,10 @@ constexpr int kCalls[] = {
 };
 #ifdef MEMTRACE_SANITIZED  // the sanitizers' own
 constexpr std::initializer_list<int> kSanitizersCalls = {
-    SYS_pipe2,     SYS_fcntl,       SYS_ioctl,       SYS_readlinkat, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_sigaltstack,
-    SYS_getrusage, SYS_sched_yield, SYS_prctl,
+    SYS_pipe2,          SYS_fcntl,       SYS_ioctl,     SYS_readlinkat,  SYS_rt_sigaction,
+    SYS_rt_sigprocmask, SYS_sigaltstack, SYS_getrusage, SYS_sched_yield, SYS_prctl,
 #if defined(__x86_64__)
-    SYS_pipe,      SYS_readlink,
+    SYS_pipe,           SYS_readlink,
 #endif
 };
 #else
@@ -122,12 +122,10 @@ bool give_up_privileges() {
     // Who may not change users, as root in some containers, stays who they are, and has no capability all the same.
     if (setgroups(0, nullptr) == 0 && setresgid(kNobody, kNobody, kNobody) == 0)
         (void)!setresuid(kNobody, kNobody, kNobody);
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
-    bool has_none = syscall(SYS_capset, &header, none) == 0;
+    bool has_none = keep_capabilities({});
     prctl(PR_SET_DUMPABLE, 0);  // a change of user has set it, and has unset this:
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    return has_none && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+    return has_none;
 }
 
 [[noreturn]] void answer_and_exit(const SandboxLimits &limits, int output, const std::function<Work()> &open) {
