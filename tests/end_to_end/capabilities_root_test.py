@@ -103,6 +103,7 @@ class CapabilitiesTest(RootTest):
         if RELEASE >= (6, 6):  # which has uprobe_multi
             self.assertEqual(report["processes"][0]["missing"], [])
             self.assertGreater(sum(row["count"] for row in report["processes"][0]["gc"]["generations"]), 0)
+        self.memtrace("run", "-q", "--rss-source", "classic", "--", "/bin/true")  # which mounts tracefs, if need be
         refused = subprocess.run([*without, self.program, "run", "--rss-source", "classic", "--", "/bin/true"],
                                  capture_output=True, text=True, timeout=120)
         self.assertEqual(refused.returncode, OURS, refused.stderr)

@@ -107,6 +107,41 @@ class HostileTest(RootTest):
             self.finish(tracer, number)
             self.assertLess(time.monotonic() - begin, MOST_SECONDS)
 
+    def on_own_files(self, kind):
+        target = self.target("own_file_system", kind, self.scratch)
+        with open(f"/proc/{target.pid}/task/{target.pid}/children") as file:
+            server = int(file.read())
+        self.addCleanup(os.kill, server, signal.SIGKILL)  # before the target, which cannot end while it waits for it
+        return target
+
+    def test_a_file_that_is_never_read(self):
+        for kind in ("name", "source"):
+            with self.subTest(kind=kind):
+                target = self.on_own_files(kind)
+                report = self.traced(target, "--no-look")
+                self.assertEqual(report["failures"].get("processes_given_up"), 1)
+                self.assert_conserved(report)
+                self.assertIsNone(target.poll())
+
+    def test_a_library_that_is_never_read(self):
+        target = self.on_own_files("library")
+        for command in (["explain"], ["doctor"], ["-d", "1"]):
+            output, messages, status = self.bounded(*command, "-p", str(target.pid))
+            self.assertNotEqual(status, 0)
+            self.assertRegex(messages.decode() + output.decode(), r"whether (it|process \d+ \(.*\)) is a Python process cannot be told: "
+                             "a file that it maps could not be read to the end")
+
+    def test_mappings_that_stay_locked(self):
+        target = self.on_own_files("lock")
+        target.stdin.write("\n")
+        target.stdin.flush()
+        time.sleep(1)
+        for command in (["explain"], ["explain", "--freeze"], ["doctor"], ["-d", "1"]):
+            output, messages, status = self.bounded(*command, "-p", str(target.pid))
+            self.assertNotEqual(status, 0)
+            # (From 6.17 on the kernel gives the list of mappings all the same, but none of the files.)
+            self.assertRegex(messages.decode() + output.decode(), "it holds who looks at it|cannot be told: .* held back")
+
     def test_tables_of_lines_that_are_large(self):
         for codes, depth, entries in ((200, 0, "many"), (1, 400, "one")):
             with self.subTest(codes=codes, depth=depth):

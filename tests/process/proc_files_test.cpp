@@ -53,10 +53,11 @@ TEST(ProcFiles, LinesOfAFile) {
     std::string text = "one\n\n" + std::string(200000, 'x') + "\nlast";
     ASSERT_EQ(write(file.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
     std::vector<std::string> lines;
-    EXPECT_TRUE(for_each_line(name, [&](std::string_view line) { lines.emplace_back(line); }));
+    std::string opened = "fd/" + std::to_string(file.get());
+    EXPECT_TRUE(for_each_line(getpid(), opened, [&](std::string_view line) { lines.emplace_back(line); }));
     EXPECT_EQ(lines, (std::vector<std::string>{"one", "", std::string(32 << 10, 'x'), "last"}));
     unlink(name);
-    EXPECT_FALSE(for_each_line("/no/such/file", [](std::string_view) {}));
+    EXPECT_FALSE(for_each_line(getpid(), "no_such_file", [](std::string_view) {}));
 }
 
 TEST(ProcFiles, CommandLinesAreSplitAtNul) {

@@ -100,8 +100,8 @@ TEST(ReadingChild, ReadsWhatIsThere) {
     EXPECT_EQ(memory.read_each(addresses, pieces.data(), sizeof(pieces[0])), 700u);
 
     char name[64] = {};
-    EXPECT_GT(ReadingChild::instance().read_proc_file(target.pid(), "cmdline", name, sizeof(name)), 0);
-    EXPECT_EQ(ReadingChild::instance().read_proc_file(target.pid(), "no_such_file", name, sizeof(name)), -1);
+    EXPECT_GT(ReadingChild::instance().read_proc_file(target.pid(), "cmdline", 0, name, sizeof(name)), 0);
+    EXPECT_EQ(ReadingChild::instance().read_proc_file(target.pid(), "no_such_file", 0, name, sizeof(name)), -1);
     EXPECT_EQ(errno, ENOENT);
 }
 

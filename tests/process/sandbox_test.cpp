@@ -22,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 
 std::string ask(const std::function<std::string()> &work, const SandboxLimits &limits = {}) {
-    return ask_sandbox(limits, [&] { return work; });
+    return ask_sandbox(0, limits, [&] { return work; }).value_or("(none)");
 }
 
 TEST(Sandbox, Answers) {
@@ -73,7 +73,7 @@ TEST(Sandbox, IsRefusedWhatItDoesNotNeed) {
 }
 
 TEST(Sandbox, HasWhatItOpenedBefore) {
-    std::string first = ask_sandbox({}, [] {
+    auto first = ask_sandbox(0, {}, [] {
         auto file = std::make_shared<int>(open("/etc/shadow", O_RDONLY | O_CLOEXEC));
         if (*file < 0)
             file = std::make_shared<int>(open("/etc/passwd", O_RDONLY | O_CLOEXEC));
@@ -93,8 +93,8 @@ TEST(Sandbox, EndsInTime) {
                       }
                       return std::string("never");
                   },
-                  {.seconds = 1}),
-              "");
+                  {.time = 1s}),
+              "(none)");
     EXPECT_LT(std::chrono::steady_clock::now() - begin, 3s);
 }
 
@@ -103,7 +103,26 @@ TEST(Sandbox, AFaultIsNoAnswer) {
                   raise(SIGSEGV);
                   _exit(1);
               }),
-              "");
+              "(none)");
+    EXPECT_EQ(ask([] { return std::string(); }), "");
+}
+
+TEST(Sandbox, AProcessCanUseUpItsTimeButOnce) {
+    auto forever = [] {
+        return []() -> std::string {
+            for (volatile bool always = true; always;) {
+            }
+            return "";
+        };
+    };
+    auto answers = [] { return [] { return std::string("yes"); }; };
+    EXPECT_EQ(ask_sandbox(1, {.time = 800ms}, forever), std::nullopt);
+    EXPECT_EQ(ask_sandbox(1, {}, answers), std::nullopt);
+    EXPECT_TRUE(unreadable_processes().contains(1));
+    auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(ask_sandbox(2, {.time = 8s}, forever), std::nullopt);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+    EXPECT_EQ(ask_sandbox(3, {}, answers), "yes");
 }
 
 #ifndef MEMTRACE_SANITIZED

@@ -12,16 +12,6 @@ namespace memtrace {
 
 namespace {
 
-TEST(SharedMemoryTest, DevicesOfFileSystemsThatAreMemory) {
-    auto devices = parse_memory_devices(
-        "23 28 0:21 / /dev/shm rw,nosuid shared:4 - tmpfs tmpfs rw\n"
-        "24 28 8:1 / / rw - ext4 /dev/sda1 rw\n"
-        "25 28 0:30 / /tmpfs\\040-\\040tmpfs rw,relatime master:1 propagate_from:2 - overlay overlay rw\n"
-        "26 28 0:31 / /ram rw - ramfs none rw\n"
-        "broken\n27 28 0:32\n");
-    EXPECT_EQ(devices, (std::set<uint64_t>{21, 31}));
-}
-
 // Of this process's mapping at an address.
 bool is_shared_memory_at(const void *address) {
     auto at = reinterpret_cast<uint64_t>(address);

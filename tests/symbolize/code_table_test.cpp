@@ -26,6 +26,22 @@ TEST(CodeTable, ResolvesAStackToLines) {
     EXPECT_FALSE(codes.resolve(1, 8));
 }
 
+TEST(CodeTable, OneAccountIsForgotten) {
+    CodeTable codes;
+    FakeMemory memory;
+    for (uint32_t account : {1, 2, 3}) {
+        auto record = code_record(account, 100, "/a.py", "f", 10, one_line_an_instruction(5));
+        ASSERT_TRUE(codes.add_code(record, layout_3_11(), memory));
+        ASSERT_TRUE(codes.add_stack(stack_record(account, 7, {{100, 2}})));
+        ASSERT_TRUE(codes.resolve(account, 7));
+    }
+    codes.forget(2);
+    EXPECT_FALSE(codes.resolve(2, 7));
+    EXPECT_FALSE(codes.code_object(2, 100, 0));
+    for (uint32_t account : {1, 3})
+        EXPECT_EQ(codes.resolve(account, 7)->at(0).line, 13);
+}
+
 TEST(CodeTable, AFrameWhoseCodeNeverArrivedIsNamedUnknown) {
     CodeTable codes;
     ASSERT_TRUE(codes.add_stack(stack_record(1, 7, {{100, 0}})));

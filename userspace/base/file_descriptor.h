@@ -27,6 +27,10 @@ class FileDescriptor {
     explicit operator bool() const {
         return fd_ >= 0;
     }
+    // Whoever gets it closes it.
+    int release() {
+        return std::exchange(fd_, -1);
+    }
     void reset() {
         if (fd_ >= 0)
             ::close(fd_);

@@ -12,7 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kLookAgain = 10ms;  // in which records take some MiB at most
-constexpr double kShares[] = {0.60, 0.75, 0.85};
+constexpr double kShares[] = {0.60, 0.60, 0.70, 0.75, 0.75, 0.85, 0.85};
 #ifdef MEMTRACE_SANITIZED  // whose own memory is several times ours
 constexpr double kOurs = 0.125;
 #else

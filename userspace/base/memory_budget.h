@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much memory memtrace itself may use (--max-memory). It keeps to it by giving up detail, in this order:
 //
-//     share of it in use    what is kept no more from then on     what that means
-//     60 %                  source lines; looks at the end        lines without text; no findings
-//     75 %                  tables of lines, names of code        lines are not known; functions are "?"
-//     85 %                  stacks                                [line unknown]
+//     share of it in use    what is kept no more from then on        what that means
+//     60 %                  source lines; looks at the end;          lines without text; no findings;
+//                           of a look, objects to find cycles among  no garbage
+//     70 %                  lines of processes that have ended       [line unknown] there; no imports, nor counts of
+//     lines 75 %                  tables of lines, names of code;          lines are not known, functions are "?";
+//                           of a look, blocks and buffers            whose they are is not known
+//     85 %                  stacks;                                  [line unknown];
+//                           of a look, which blocks are buffers      one that looks like an object counts as one
 //
 // Sums of bytes are the kernel's, and stay whole. What the BPF maps take is not part of it: the report has it apart.
 #pragma once
@@ -15,7 +19,7 @@
 namespace memtrace {
 
 // What is given up, in order.
-enum class Detail { kSources, kLines, kStacks };
+enum class Detail { kSources, kCycles, kEnded, kLines, kBlocks, kStacks, kMarks };
 
 // Not thread-safe. There is one.
 class MemoryBudget {

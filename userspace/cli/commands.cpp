@@ -22,6 +22,7 @@
 #include "collect/kernel.h"
 #include "collect/uprobes.h"
 #include "process/capabilities.h"
+#include "process/reading_child.h"
 #include "render/render.h"
 #include "report/redact.h"
 
@@ -50,13 +51,16 @@ void require_memory(int pid) {
 }
 
 [[noreturn]] void fail_not_python(int pid) {
+    if (std::string why = why_untold(pid); !why.empty())
+        fail("whether process {} ({}) is a Python process cannot be told: {}", pid, name_of(pid), why);
     fail("process {} ({}) is not a Python process: no CPython interpreter is mapped in it", pid, name_of(pid));
 }
 
 FoundPython require_python(int pid) {
     require_memory(pid);
-    if (!read_whole_file(fmt::format("/proc/{}/maps", pid), 1))
-        fail("process {} ({}) is not ours to trace: {}", pid, name_of(pid), strerror(errno));
+    char any;
+    if (ReadingChild::instance().read_proc_file(pid, "maps", 0, &any, 1) < 0)
+        fail("process {} ({}) is not ours to trace: {}", pid, name_of(pid), ReadingChild::describe(errno));
     auto python = find_python(pid);
     if (!python)
         fail_not_python(pid);
@@ -285,6 +289,7 @@ int run_explain(const Options &options) {
     int pid = options.pids[0];
     require_process(pid);
     Output output(options.output, STDOUT_FILENO);
+    MemoryBudget::instance().set_limit(options.max_memory_bytes);
     keep_capabilities({CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE, CAP_DAC_READ_SEARCH, CAP_SETUID, CAP_SETGID},
                       {CAP_DAC_OVERRIDE, CAP_FOWNER});
     Explanation explanation = explain(pid, require_python(pid), options.freeze);

@@ -21,8 +21,7 @@ constexpr double kMaxDurationSeconds = 366.0 * 24 * 3600;
 
 constexpr const char *kDescription =
     "memtrace watches the memory of unmodified, running Python programs from the kernel's side. It says which line "
-    "made "
-    "the resident set grow, which line gave memory back, and by which call.\n\n"
+    "made the resident set grow, which line gave memory back, and by which call.\n\n"
     "  sudo memtrace -p PID              attach to a process; report when you press Ctrl-C\n"
     "  sudo memtrace run -- python3 X    trace a program from its first instruction\n"
     "       memtrace explain PID         where the memory of a process is, as of now\n"
@@ -39,6 +38,14 @@ void add_redact_option(CLI::App &app, Options &options) {
         "--redact", options.redact,
         "Leave out source lines, and the arguments of commands: what is left names files, functions, modules and "
         "types, and may be shown to people who may not see the program or its data.");
+}
+
+void add_max_memory_option(CLI::App &app, Options &options, const std::string &given_up) {
+    app.add_option("--max-memory", options.max_memory_bytes,
+                   "memtrace itself keeps to this much memory (64MiB, 1GiB, ...), by giving up detail and saying so: " +
+                       given_up + ". 256 MiB unless told.")
+        ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(uint64_t{32} << 20, uint64_t{1} << 40));
 }
 
 void add_report_options(CLI::App &app, Options &options, std::string &format, std::string &engine) {
@@ -83,13 +90,9 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
            "Begin no more looks at the end after this many seconds: processes that are left then have no findings.")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    app.add_option(
-           "--max-memory", options.max_memory_bytes,
-           "memtrace itself keeps to this much memory (64MiB, 1GiB, ...), by giving up detail and saying so: source "
-           "lines "
-           "first, then names and lines of code, then stacks; bytes are counted all the same. 256 MiB unless told.")
-        ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::Range(uint64_t{32} << 20, uint64_t{1} << 40));
+    add_max_memory_option(app, options,
+                          "source lines first, then lines of processes that have ended, then names and lines of code, "
+                          "then stacks; bytes are counted all the same");
     app.add_flag("-q,--quiet", options.quiet, "Show no status line while tracing.");
     app.add_flag("--verbose", options.verbose,
                  "Say on standard error what memtrace does, and what the kernel answers.");
@@ -126,8 +129,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
     app.set_help_flag("-h,--help", "Print this help and exit.");
     app.footer(
         "memtrace exits with 0; with 1 when doctor finds that it cannot trace here, 125 when it fails itself, and 2 "
-        "when it was called wrongly. 'memtrace run' exits "
-        "as its "
+        "when it was called wrongly. 'memtrace run' exits as its "
         "command does, with 127 when there is no such command and 126 when it cannot be executed.");
     app.add_option("-p,--pid", options.pids, "The process to attach to, or several: -p 1,2. May be repeated.")
         ->check(CLI::PositiveNumber)
@@ -167,6 +169,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
                       "memtrace meanwhile.");
     add_format_option(*explain, format);
     add_redact_option(*explain, options);
+    add_max_memory_option(*explain, options, "cycles are not looked for first, then whose blocks and buffers are");
 
     CLI::App *doctor = app.add_subcommand("doctor",
                                           "memtrace doctor [PID]\n"
@@ -215,7 +218,7 @@ std::optional<Options> parse_options(int argc, char **argv) {
     }
     if (explain->parsed()) {
         options.command = Command::kExplain;
-        take_pid("explain", "a process (PID or -p PID), -o, --freeze and --format");
+        take_pid("explain", "a process (PID or -p PID), -o, --freeze, --format, --redact and --max-memory");
         if (options.pids.empty())
             fail_usage("name the process to look into: memtrace explain PID");
         return options;

@@ -19,6 +19,8 @@
 #include <thread>
 
 #include "collect/uprobes.h"
+#include "process/mounts.h"
+#include "process/proc_files.h"
 #include "memtrace.skel.h"
 
 namespace memtrace {
@@ -102,6 +104,10 @@ std::string name_of(const char *probe) {
     return fmt::format("its probe python:{}", probe);
 }
 
+const char *const kServedByAUser =
+    "its file lies in a file system that a user's program serves (FUSE), and which could hold memtrace while it "
+    "attaches";
+
 std::string describe_perf_error(const std::string &place, int error) {
     std::string refusal = error == EACCES || error == EPERM ? perf_uprobes_refusal() : "";
     return refusal.empty() ? describe_error(place, error) : refusal;
@@ -114,7 +120,7 @@ ProbeLinks::ProbeLinks(const memtrace_bpf &programs, bool empty_line_probe)
       empty_line_probe_(empty_line_probe),
       has_multi_(bpf_program__expected_attach_type(programs.progs.on_gc) == kUprobeMulti),
       most_open_files_(raise_open_files()),
-      specs_(programs.maps.__bpf_usdt_specs) {}
+      specs_(programs.maps.__bpf_usdt_specs, programs.maps.__bpf_usdt_ip_to_spec_id) {}
 
 ProbeLinks::~ProbeLinks() {
     if (detached_.valid())
@@ -149,9 +155,9 @@ std::string ProbeLinks::attach(Probed what, int pid, const FoundPython &python, 
     if (open_files_ + attached.open_files > most_open_files_)
         return "memtrace listens to as many processes as its limit of open files allows (ulimit -n)";
     const bpf_program *program = program_of(programs_, what, empty_line_probe_);
-    std::string refusal = has_multi_ ? attach_multi(program, pid, path, places, attached)
-                                     : attach_by_perf(program, pid, path, places, attached);
-    if (!refusal.empty())
+    if (is_served_by_a_user(pid, python.file.device))
+        return kServedByAUser;
+    if (std::string refusal = attach_places(program, pid, path, places, attached); !refusal.empty())
         return refusal;
     open_files_ += attached.open_files;
     Attached &before = attached_[{pid, what}];  // of another interpreter, before an exec
@@ -171,8 +177,8 @@ uint64_t ProbeLinks::line_site(const FoundPython &python) {
     return site == line_sites_.end() ? 0 : site->second;
 }
 
-std::string ProbeLinks::attach_multi(const bpf_program *program, int pid, const std::string &path,
-                                     const std::vector<Place> &places, Attached &attached) {
+std::string ProbeLinks::attach_places(const bpf_program *program, int pid, const std::string &path,
+                                      const std::vector<Place> &places, Attached &attached) {
     std::vector<UprobePlace> uprobes;
     for (const Place &place : places) {
         ProbeSpecs::Use spec = specs_.use(*place.location->arguments, place.cookie);
@@ -182,47 +188,74 @@ std::string ProbeLinks::attach_multi(const bpf_program *program, int pid, const 
         attached.specs.push_back(std::move(spec));
     }
     FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (file && !are_probe_places(file.get(), uprobes))
+    if (!file)
+        return describe_error(name_of(places.front().probe), errno);
+    if (!are_probe_places(file.get(), uprobes))
         return "the process has become another program meanwhile";
-    if (file)
+    if (has_multi_) {
         attached.multi = attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, uprobes);
-    return attached.multi ? "" : describe_error(name_of(places.front().probe), errno);
-}
-
-// libbpf finds all places of a probe itself.
-std::string ProbeLinks::attach_by_perf(const bpf_program *program, int pid, const std::string &path,
-                                       const std::vector<Place> &places, Attached &attached) {
-    const char *done = "";
-    for (const Place &place : places) {
-        if (std::string_view(place.probe) == done)
-            continue;
-        done = place.probe;
-        bpf_usdt_opts options{};
-        options.sz = sizeof(options);
-        options.usdt_cookie = place.cookie;
-        bpf_link *link = bpf_program__attach_usdt(program, pid, path.c_str(), "python", place.probe, &options);
-        if (!link) {
-            int error = errno;
-            return describe_perf_error(name_of(place.probe), error);
-        }
-        attached.perf.emplace_back(link);
+        return attached.multi ? "" : describe_error(name_of(places.front().probe), errno);
+    }
+    if (!programs_.kconfig->LINUX_HAS_BPF_COOKIE)
+        if (std::string refusal = bind(pid, places, attached); !refusal.empty())
+            return refusal;
+    for (size_t i = 0; i < places.size(); i++) {
+        if (!attached.bindings.empty())
+            uprobes[i].cookie = 0;
+        if (!attach_by_perf(program, pid, file.get(), uprobes[i], attached))
+            return describe_perf_error(name_of(places[i].probe), errno);
     }
     return "";
+}
+
+// Programs that are told of no cookie know a probe by its address in the process.
+std::string ProbeLinks::bind(int pid, const std::vector<Place> &places, Attached &attached) {
+    auto mappings = read_mappings(pid).value_or(std::vector<Mapping>());
+    for (size_t i = 0; i < places.size(); i++) {
+        uint64_t offset = places[i].location->offset;
+        auto mapping = std::find_if(mappings.begin(), mappings.end(), [&](const Mapping &mapped) {
+            return mapped.inode == attached.module.inode && mapped.device == attached.module.device &&
+                   mapped.permissions()[2] == 'x' && offset >= mapped.offset &&
+                   offset - mapped.offset < mapped.end - mapped.start;
+        });
+        if (mapping == mappings.end())
+            return fmt::format("{} is not mapped yet", name_of(places[i].probe));
+        attached.bindings.push_back(specs_.bind(mapping->start + (offset - mapping->offset), attached.specs[i]));
+        if (!attached.bindings.back())
+            return fmt::format(
+                "{} has the address of another process's, and this kernel tells them apart by nothing else",
+                name_of(places[i].probe));
+    }
+    return "";
+}
+
+// False, and errno says why, when the kernel refuses.
+bool ProbeLinks::attach_by_perf(const bpf_program *program, int pid, int file, const UprobePlace &place,
+                                Attached &attached) {
+    FileDescriptor event = open_uprobe_event(file, pid, place);
+    bpf_perf_event_opts options{};
+    options.sz = sizeof(options);
+    options.bpf_cookie = place.cookie;
+    bpf_link *link = event ? bpf_program__attach_perf_event_opts(program, event.get(), &options) : nullptr;
+    if (!link)
+        return false;
+    event.release();  // the link closes it
+    attached.perf.emplace_back(link);
+    return true;
 }
 
 std::string ProbeLinks::attach_function(const bpf_program *program, int pid, const std::string &path, uint64_t offset) {
     const std::string kPlace = "the function that CPython calls then";
     function_ = {};
-    if (has_multi_) {
-        if (FileDescriptor file(open(path.c_str(), O_PATH | O_CLOEXEC)); file)
-            function_.multi = attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, {{.offset = offset}});
-        return function_.multi ? "" : describe_error(kPlace, errno);
-    }
-    bpf_link *link = bpf_program__attach_uprobe(program, false, pid, path.c_str(), offset);
-    if (!link)
-        return describe_perf_error(kPlace, errno);
-    function_.perf.emplace_back(link);
-    return "";
+    FileDescriptor file(open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (!file)
+        return describe_error(kPlace, errno);
+    if (!has_multi_)
+        return attach_by_perf(program, pid, file.get(), {.offset = offset}, function_)
+                   ? ""
+                   : describe_perf_error(kPlace, errno);
+    function_.multi = attach_uprobe_multi(bpf_program__fd(program), file.get(), pid, {{.offset = offset}});
+    return function_.multi ? "" : describe_error(kPlace, errno);
 }
 
 bool ProbeLinks::has(Probed what, int pid, const mt_file_id &module) const {

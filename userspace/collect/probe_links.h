@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPython's own probes, attached to process by process. Where the kernel has uprobe_multi, one link holds all places of
-// a process and program; before, libbpf holds a perf event for each (collect/uprobes.h).
+// a process and program; before, there is a perf event for each (collect/uprobes.h).
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,8 @@ struct memtrace_bpf;
 
 namespace memtrace {
 
+struct UprobePlace;
+
 // What is listened to: a probe, or both ends of something. One BPF program each.
 enum class Probed { kLines, kFunctionEntries, kCollections, kImports };
 
@@ -38,8 +40,8 @@ class ProbeLinks {
     std::string attach_function(const bpf_program *program, int pid, const std::string &path, uint64_t offset);
     bool has(Probed what, int pid, const mt_file_id &module) const;
     // Detaches from all processes but these. The kernel lets a link go when no CPU can be in the program any more, 50
-    // to 190 ms later: other threads wait for that, and the destructor for them. (libbpf's links of perf events are let
-    // go here all the same, for libbpf must not attach to something meanwhile.)
+    // to 190 ms later: other threads wait for that, and the destructor for them. (Links of perf events are let go here
+    // all the same.)
     void keep(const std::set<int> &pids);
 
   private:
@@ -54,16 +56,17 @@ class ProbeLinks {
     struct Attached {
         mt_file_id module{};
         std::vector<ProbeSpecs::Use> specs;
+        std::vector<ProbeSpecs::Binding> bindings;
         FileDescriptor multi;
         std::vector<std::unique_ptr<bpf_link, DestroyLink>> perf;
         size_t open_files = 0;
     };
 
     uint64_t line_site(const FoundPython &python);
-    std::string attach_multi(const bpf_program *program, int pid, const std::string &path,
-                             const std::vector<Place> &places, Attached &attached);
-    std::string attach_by_perf(const bpf_program *program, int pid, const std::string &path,
-                               const std::vector<Place> &places, Attached &attached);
+    std::string attach_places(const bpf_program *program, int pid, const std::string &path,
+                              const std::vector<Place> &places, Attached &attached);
+    bool attach_by_perf(const bpf_program *program, int pid, int file, const UprobePlace &place, Attached &attached);
+    std::string bind(int pid, const std::vector<Place> &places, Attached &attached);
 
     void close_leaving();
 

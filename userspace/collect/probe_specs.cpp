@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "base/failure.h"
 
@@ -44,10 +45,11 @@ std::string make_row(const std::vector<UsdtArgument> &arguments, uint64_t cookie
 
 }  // namespace
 
-ProbeSpecs::ProbeSpecs(const bpf_map *map) : map_(map) {
-    if (bpf_map__value_size(map) != sizeof(Spec))
+ProbeSpecs::ProbeSpecs(const bpf_map *specs, const bpf_map *by_address) : map_(specs), by_address_(by_address) {
+    if (bpf_map__value_size(specs) != sizeof(Spec) || bpf_map__key_size(by_address) != sizeof(uint64_t) ||
+        bpf_map__value_size(by_address) != sizeof(uint32_t))
         fail("memtrace was built with a libbpf that describes probes in another way");
-    for (uint32_t id = bpf_map__max_entries(map); id-- > 0;)
+    for (uint32_t id = bpf_map__max_entries(specs); id-- > 0;)
         free_.push_back(id);
 }
 
@@ -68,6 +70,22 @@ ProbeSpecs::Use ProbeSpecs::use(const std::vector<UsdtArgument> &arguments, uint
     });
     rows_.emplace(row, use);
     return use;
+}
+
+ProbeSpecs::Binding ProbeSpecs::bind(uint64_t address, Use spec) {
+    if (auto known = bound_.find(address); known != bound_.end()) {
+        Binding binding = known->second.lock();
+        return binding->spec == spec ? binding : nullptr;
+    }
+    if (bpf_map__update_elem(by_address_, &address, sizeof(address), spec.get(), sizeof(*spec), BPF_ANY))
+        return nullptr;
+    Binding binding(new Bound{address, std::move(spec)}, [this](const Bound *gone) {
+        bpf_map__delete_elem(by_address_, &gone->address, sizeof(gone->address), 0);
+        bound_.erase(gone->address);
+        delete gone;
+    });
+    bound_.emplace(address, binding);
+    return binding;
 }
 
 }  // namespace memtrace

@@ -2,6 +2,7 @@
 #include "collect/session.h"
 
 #include <fmt/core.h>
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 
 #include "base/memory_budget.h"
 #include "process/reading_child.h"
+#include "process/sandbox.h"
 
 namespace memtrace {
 
@@ -23,6 +25,7 @@ using namespace std::chrono_literals;
 // short processes never runs out of slots.
 constexpr size_t kCollectAt = 64;
 constexpr size_t kMaxSourceRoots = 200;
+constexpr size_t kMaxKnownInterpreters = 1024;  // files; of more, all are found anew
 constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
 constexpr auto kSearchEvery = 5ms;            // for an interpreter, in the second after code was mapped
 constexpr auto kLaterSearchEvery = 500ms;
@@ -74,20 +77,22 @@ std::vector<Probed> wanted_probes(const TracerSettings &settings) {
     return wanted;
 }
 
-const FoundPython &Session::remember(FoundPython python, const std::string &path) {
+std::shared_ptr<const FoundPython> Session::remember(FoundPython python, const std::string &path) {
     if (!python.awaits_c_library)
         tracer_.remember_interpreter(python.file, python.unrelocated());
     std::pair file{python.file.device, python.file.inode};
     auto known = known_.find(file);
-    python.probes = known == known_.end() ? read_usdt_probes(path, python.version) : known->second.probes;
-    return known_.insert_or_assign(file, std::move(python)).first->second;
+    python.probes = known == known_.end() ? read_usdt_probes(path, python.version) : known->second->probes;
+    if (known_.size() >= kMaxKnownInterpreters)
+        known_.clear();
+    return known_.insert_or_assign(file, std::make_shared<FoundPython>(std::move(python))).first->second;
 }
 
 void Session::expect(int pid, const std::string &command, bool stop_at_end) {
     expected_ = pid;
     stop_at_end_ = stop_at_end;
     if (auto python = find_python_of_command(command))
-        attach_probes(pid, remember(*python, python->module_path), python->module_path);
+        attach_probes(pid, *remember(*python, python->module_path), python->module_path);
     tracer_.expect(pid);
     if (stop_at_end)
         tracer_.stop_at_end(pid);
@@ -171,6 +176,7 @@ void Session::look_for_jit() {
 
 // Of processes that live: a stack is unwound by the files that they have mapped.
 void Session::name_native_places() {
+    size_t before = unreadable_processes().size();
     for (uint32_t id : natives_.waiting()) {
         const mt_account *account = tracer_.account(id);
         if (!account || account->state != MT_ACCOUNT_OPEN) {
@@ -179,6 +185,8 @@ void Session::name_native_places() {
         }
         for (const auto &[key, site] : natives_.name(id, static_cast<int>(account->tgid)))
             tracer_.set_native_site(key, site);
+        if (unreadable_processes().size() > before)
+            break;  // it took long: first, what else there is to do
     }
     next_naming_ = Clock::now() + kNamingEvery;
 }
@@ -298,7 +306,7 @@ void Session::search_interpreters() {
         auto python = find_python(static_cast<int>(account->tgid));
         bool awaits_c_library = python && python->awaits_c_library && now - search.since < kCLibraryWithin;
         if (awaits_c_library)
-            details_[id].python = python;  // in case it ends without one, or with one that does not tell
+            details_[id].python = std::make_shared<FoundPython>(*python);  // in case it ends without one, or with one that does not tell
         if (python && !awaits_c_library && tracer_.set_python(id, python->runtime)) {
             auto pid = static_cast<int>(account->tgid);
             details_[id].python = remember(*python, python->open_path(pid));
@@ -307,6 +315,10 @@ void Session::search_interpreters() {
             watch_for_end(*account, details_[id].python->open_path(pid));
             it = searching_.erase(it);
             continue;
+        }
+        if (!why_untold(static_cast<int>(account->tgid)).empty()) {
+            it = searching_.erase(it);
+            break;  // it took long: first, what else there is to do
         }
         search.next = now + (now - search.since < 1s ? kSearchEvery : kLaterSearchEvery);
         ++it;
@@ -370,6 +382,19 @@ void Session::collect_closed() {
         owned_.forget(account.account.id);
         tracer_.forget(account);
     }
+    if (!MemoryBudget::instance().allows(Detail::kEnded))
+        shorten_collected();
+}
+
+// Of those that have ended, which may be any number, only sums are kept.
+void Session::shorten_collected() {
+    for (AccountData &account : std::span(collected_).subspan(shortened_)) {
+        drop_places(account);
+        codes_.forget(account.account.id);
+        details_[account.account.id].sources.reset();
+    }
+    shortened_ = collected_.size();
+    malloc_trim(0);  // else it would look as if nothing had been given up
 }
 
 bool Session::all_closed() const {
@@ -408,6 +433,7 @@ std::map<std::string, uint64_t> Session::failures() const {
         {"imports_full", imports_left_out_},
         {"memory_short", MemoryBudget::instance().left_out()},
         {"processes_given_up", ReadingChild::instance().given_up().size()},
+        {"processes_unreadable", unreadable_processes().size()},
         {"record_malformed", malformed_records_},
         {"stacks_left_out", codes_.stacks_left_out()},
         {"sources_full", source_roots_ - std::min(source_roots_, kMaxSourceRoots)},

@@ -32,7 +32,7 @@ std::vector<Probed> wanted_probes(const TracerSettings &settings);
 // What only /proc knows of a process, fetched while it lived.
 struct ProcessDetails {
     ProcessIdentity identity;
-    std::optional<FoundPython> python;
+    std::shared_ptr<const FoundPython> python;  // null: none was found; shared by all that were found alike
     // Of a process with Python; a forked child shares its parent's. Null when there were too many (kMaxSourceRoots).
     std::shared_ptr<SourceFiles> sources;
     bool jit = false;  // was on at some time: lines are approximate
@@ -140,10 +140,11 @@ class Session {
     void search_interpreters();
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();
+    void shorten_collected();
     void sum_owned_ranges(const mt_account &closed);
     std::shared_ptr<SourceFiles> open_sources(int pid);
     // From now on an exec of its file is known to start it. What it returns has the file's probes, read once.
-    const FoundPython &remember(FoundPython python, const std::string &path);
+    std::shared_ptr<const FoundPython> remember(FoundPython python, const std::string &path);
 
     Tracer tracer_;
     CodeTable codes_;
@@ -161,9 +162,11 @@ class Session {
         Clock::time_point next;
     };
     std::map<uint32_t, Search> searching_;                        // accounts whose interpreter is not found yet
-    std::map<std::pair<uint64_t, uint64_t>, FoundPython> known_;  // by device and inode of the executable
+    // By device and inode of the executable.
+    std::map<std::pair<uint64_t, uint64_t>, std::shared_ptr<const FoundPython>> known_;
     std::set<std::tuple<Probed, uint64_t, uint64_t>> refused_;    // probes that the user was told of, by interpreter
     std::vector<AccountData> collected_;
+    size_t shortened_ = 0;  // of the first of these, only sums are kept
     uint64_t malformed_records_ = 0;
     uint64_t imports_left_out_ = 0;  // events
     size_t source_roots_ = 0;        // that were asked for

@@ -81,6 +81,21 @@ std::optional<uint32_t> perf_uprobe_type() {
     return static_cast<uint32_t>(std::strtoul(text->c_str(), nullptr, 10));
 }
 
+std::string path_of(int file) {
+    return fmt::format("/proc/self/fd/{}", file);
+}
+
+FileDescriptor open_event(uint32_t type, const char *path, int pid, const UprobePlace &place) {
+    perf_event_attr attributes{};
+    attributes.size = sizeof(attributes);
+    attributes.type = type;
+    attributes.config = place.semaphore_offset << 32;  // format/ref_ctr_offset: config:32-63
+    attributes.config1 = address_of(path);
+    attributes.config2 = place.offset;
+    return FileDescriptor(
+        static_cast<int>(syscall(SYS_perf_event_open, &attributes, pid, -1, -1, PERF_FLAG_FD_CLOEXEC)));
+}
+
 }  // namespace
 
 bool has_uprobe_multi() {
@@ -107,13 +122,7 @@ std::string perf_uprobes_refusal() {
     auto offset = image ? image->offset_of(image->text_start) : std::nullopt;
     if (!offset)
         return fmt::format("{} cannot be read", path);
-    perf_event_attr attributes{};
-    attributes.size = sizeof(attributes);
-    attributes.type = *type;
-    attributes.config1 = address_of(path);
-    attributes.config2 = *offset;
-    FileDescriptor event(static_cast<int>(syscall(SYS_perf_event_open, &attributes, getpid(), -1, -1, 0)));
-    if (event)
+    if (open_event(*type, path, getpid(), {.offset = *offset}))
         return "";
     if (errno == EACCES || errno == EPERM)
         return "this kernel attaches probes to programs for cap_sys_admin only";
@@ -121,7 +130,13 @@ std::string perf_uprobes_refusal() {
 }
 
 FileDescriptor attach_uprobe_multi(int program, int file, int pid, const std::vector<UprobePlace> &places) {
-    return create_link(program, fmt::format("/proc/self/fd/{}", file), static_cast<uint32_t>(pid), places);
+    return create_link(program, path_of(file), static_cast<uint32_t>(pid), places);
+}
+
+FileDescriptor open_uprobe_event(int file, int pid, const UprobePlace &place) {
+    static const auto type = perf_uprobe_type();
+    errno = ENOTSUP;
+    return type ? open_event(*type, path_of(file).c_str(), pid, place) : FileDescriptor();
 }
 
 }  // namespace memtrace

@@ -3,7 +3,10 @@
 //
 //   uprobe_multi   Linux 6.6 and later: one link for all places of a process, for whoever may load the program
 //   perf events    before: one for each place; and from the fix of CVE-2025-38466 on (6.1.146, 6.12.39 and others) only
-//                  for cap_sys_admin. libbpf knows this way.
+//                  for cap_sys_admin
+//
+// libbpf's own ways read the file as an ELF file, which is the process's to forge, with our rights: so they are not
+// used.
 #pragma once
 
 #include <cstdint>
@@ -33,5 +36,8 @@ struct UprobePlace {
 // Attaches to these places, in their order, in process `pid` only, wherever it maps the file that is open as `file`.
 // The link lasts while it is open. Not a file, with errno, when the kernel refuses.
 FileDescriptor attach_uprobe_multi(int program, int file, int pid, const std::vector<UprobePlace> &places);
+
+// The same for one place by a perf event, that a program is yet to be attached to, and that a cookie cannot be told by.
+FileDescriptor open_uprobe_event(int file, int pid, const UprobePlace &place);
 
 }  // namespace memtrace

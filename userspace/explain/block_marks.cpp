@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/memory_budget.h"
+
 namespace memtrace {
 
 namespace {
@@ -25,20 +27,23 @@ bool BlockMarks::Part::is_object(uint64_t offset) const {
     return has(offset) && !arena_->is_object.empty() && arena_->is_object[place(offset)];
 }
 
-void BlockMarks::Part::set_buffer(uint64_t offset) {
+void BlockMarks::Part::set(std::vector<bool> &marks, uint64_t offset, bool value) {
     if (!has(offset))
         return;
-    if (arena_->is_buffer.empty())
-        arena_->is_buffer.resize(place(bytes_ - 1) + 1);
-    arena_->is_buffer[place(offset)] = true;
+    if (marks.empty() && MemoryBudget::instance().allows(Detail::kMarks))
+        marks.resize(place(bytes_ - 1) + 1);
+    if (!marks.empty())
+        marks[place(offset)] = value;
+}
+
+void BlockMarks::Part::set_buffer(uint64_t offset) {
+    if (arena_)
+        set(arena_->is_buffer, offset, true);
 }
 
 void BlockMarks::Part::set_object(uint64_t offset, bool is_object) {
-    if (!has(offset))
-        return;
-    if (arena_->is_object.empty())
-        arena_->is_object.resize(place(bytes_ - 1) + 1);
-    arena_->is_object[place(offset)] = is_object;
+    if (arena_)
+        set(arena_->is_object, offset, is_object);
 }
 
 BlockMarks::BlockMarks(std::vector<uint64_t> arenas, uint64_t arena_bytes)

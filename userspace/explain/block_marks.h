@@ -37,6 +37,7 @@ class BlockMarks {
             return offset < bytes_;
         }
         size_t place(uint64_t offset) const;
+        void set(std::vector<bool> &marks, uint64_t offset, bool value);
 
         Arena *arena_ = nullptr;
         uint64_t start_ = 0;  // in the arena
@@ -44,7 +45,7 @@ class BlockMarks {
     };
 
     // `arenas`: where they begin, sorted. Each has `arena_bytes`. Of more than 16,384, which are 16 GiB, the marks of
-    // the others are not kept: those that are take 16 KiB an arena, 256 MiB together.
+    // the others are not kept: those that are take 16 KiB an arena, 256 MiB together. Nor where memory is short.
     BlockMarks(std::vector<uint64_t> arenas, uint64_t arena_bytes);
 
     bool is_in_arena(uint64_t address) const;

@@ -19,6 +19,15 @@ constexpr size_t kMaxCollected = 1 << 21;  // 32 MiB of ours, and as much again 
 
 }  // namespace
 
+// Asked for each block.
+bool CensusTaker::has_room(Detail detail) {
+    constexpr uint32_t kAskAgain = 1024;
+    Room &room = room_[detail];
+    if (room.asked++ % kAskAgain == 0)
+        room.is_there = MemoryBudget::instance().allows(detail);
+    return room.is_there;
+}
+
 CensusTaker::Count &CensusTaker::count(uint32_t type) {
     if (type >= counts_.size())
         counts_.resize(types_.types().size());
@@ -121,9 +130,10 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
         add_mapping(object->type, chunk.bytes);
         return;
     }
-    if (large_.size() == kMaxLarge)
+    bool is_large = chunk.chunk.bytes > kLargestSmall;
+    if (is_large && (large_.size() == kMaxLarge || !has_room(Detail::kBlocks)))
         census_.complete = false;
-    else if (chunk.chunk.bytes > kLargestSmall)
+    else if (is_large)
         large_[chunk.chunk.address + kChunkHeaderBytes] = {chunk.chunk.bytes, chunk.resident_bytes, is_mapped, false,
                                                            0};
     census_.native.blocks++;
@@ -133,7 +143,9 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
 }
 
 void CensusTaker::add_owner(uint32_t type, uint64_t buffer) {
-    if (owners_.size() < kMaxOwners || owners_.contains(buffer))
+    if (owners_.contains(buffer))
+        return;
+    if (owners_.size() < kMaxOwners && has_room(Detail::kBlocks))
         owners_.emplace(buffer, type);
     else
         census_.complete = false;
@@ -158,7 +170,7 @@ void CensusTaker::add_collected(const IdentifiedObject &object, uint64_t block) 
     const PythonType &type = types_.types()[object.type];
     if (!type.is_collected() || too_many_collected_)
         return;
-    if (collected_.size() == kMaxCollected) {
+    if (collected_.size() == kMaxCollected || !has_room(Detail::kCycles)) {
         too_many_collected_ = true;
         collected_ = {};
         return;

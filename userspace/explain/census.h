@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/memory_budget.h"
 #include "explain/block_marks.h"
 #include "snapshots/glibc_malloc.h"
 #include "snapshots/pymalloc.h"
@@ -122,6 +123,7 @@ class CensusTaker {
         uint64_t in_arena = 0;  // in the one that is being read
     };
 
+    bool has_room(Detail detail);
     void own_small(uint64_t address);
     Count &count(uint32_t type);
     bool own(uint32_t type, uint64_t address);
@@ -131,6 +133,12 @@ class CensusTaker {
     bool add_number_block(const LiveChunk &chunk);
     void finish_arena();
 
+    struct Room {
+        uint32_t asked = 0;
+        bool is_there = false;
+    };
+
+    std::map<Detail, Room> room_;
     TypeTable types_;
     const ResidentMemory &memory_;
     PythonVersion version_;

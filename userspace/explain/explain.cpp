@@ -21,6 +21,7 @@
 
 #include "base/counted.h"
 #include "base/failure.h"
+#include "base/memory_budget.h"
 #include "process/frozen_process.h"
 #include "process/memory_map.h"
 #include "process/proc_files.h"
@@ -122,7 +123,7 @@ std::vector<AddressRange> joined_mappings(const std::vector<MappedMemory> &memor
 MemoryMap read_memory_of(int pid) {
     auto memory = read_memory_map(pid);
     if (!memory)
-        fail("process {} is not ours to look into: {}", pid, strerror(errno));
+        fail("process {} is not ours to look into: {}", pid, ReadingChild::describe(errno));
     return std::move(*memory);
 }
 
@@ -146,10 +147,9 @@ auto look_again(int attempts, Look look) {
 class Explainer {
   public:
     // `place` may have been found before: it takes longest. In one that stands still, one attempt tells.
-    Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place, int attempts,
-              std::function<void()> on_read = {})
+    Explainer(int pid, const FoundPython &python, std::optional<PymallocPlace> place, int attempts)
         : attempts_(attempts),
-          resident_(pid, std::move(on_read)),
+          resident_(pid),
           place_(place),
           map_(read_memory_of(pid)),
           memory_devices_(read_memory_devices(pid)),
@@ -574,13 +574,15 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
     auto started = std::chrono::steady_clock::now();
     Explanation explanation;
     std::vector<MappedMemory> memory;
-    auto read = [&](std::optional<PymallocPlace> place, int attempts, std::function<void()> each_time = {}) {
-        Explainer explainer(pid, python, place, attempts, std::move(each_time));
+    auto read = [&](std::optional<PymallocPlace> place, int attempts) {
+        Explainer explainer(pid, python, place, attempts);
         explanation = explainer.explain();
         memory = explainer.memory();
     };
+    ReadingChild::Watch watch(on_read);
+    uint64_t left_out_before = MemoryBudget::instance().left_out();
     if (!freeze) {
-        read(std::nullopt, kAttempts, on_read);
+        read(std::nullopt, kAttempts);
     } else {
         // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
         std::optional<PymallocPlace> place;
@@ -594,11 +596,12 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
             if (pause)
                 std::this_thread::sleep_for(kBetweenPauses);
             FrozenProcess frozen(pid, kLongestPause - paused);
-            read(place, 1, [&] {
+            ReadingChild::Watch until_due([&] {
                 frozen.let_go_when_due();
                 if (on_read)
                     on_read();
             });
+            read(place, 1);
             paused += frozen.release();
             was_due = frozen.was_due() || paused >= kLongestPause;
         }
@@ -616,8 +619,13 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
     if (ReadingChild::instance().given_up().contains(pid))
         explanation.incomplete.push_back(
             "A page of its memory was not brought for a second, as with FUSE or userfaultfd: nothing more was read of "
-            "it, and "
-            "what was not read by then is not told apart.");
+            "it, and what was not read by then is not told apart.");
+    if (uint64_t left_out = MemoryBudget::instance().left_out() - left_out_before)
+        explanation.incomplete.push_back(
+            fmt::format("memtrace keeps to {} MiB of memory (--max-memory), and has left out detail for that, {}: "
+                        "objects of cycles "
+                        "first, then whose blocks and buffers are.",
+                        MemoryBudget::instance().limit() >> 20, counted(left_out, "time", "times")));
     explanation.traced = std::move(traced);
     if (explanation.traced.first_touch)
         name_lines(explanation, explanation.traced.first_touch);

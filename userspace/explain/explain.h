@@ -99,7 +99,7 @@ struct Explanation {
 
 // With `freeze`, pauses the process while it is read. Throws Failure for one that may not be looked at, or not be
 // paused, or has gone meanwhile.
-// `on_read`, if given, is called all the time, and may throw: then that is what comes of it.
+// `on_read`, if given, is called all the time (ReadingChild::Watch), and may throw: then that is what comes of it.
 Explanation explain(int pid, const FoundPython &python, bool freeze = false, Traced traced = {},
                     const std::function<void()> &on_read = {});
 

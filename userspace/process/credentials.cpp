@@ -30,7 +30,7 @@ int set_groups(size_t count, const gid_t *groups) {
 std::optional<Credentials> read_credentials(int pid) {
     Credentials found;
     bool has_uid = false;
-    bool is_read = for_each_line(fmt::format("/proc/{}/status", pid), [&](std::string_view line) {
+    bool is_read = for_each_line(pid, "status", [&](std::string_view line) {
         std::istringstream words{std::string(line)};
         std::string name, word;
         words >> name;
@@ -53,7 +53,8 @@ std::optional<Credentials> read_credentials(int pid) {
 }
 
 ActingAs::ActingAs(const Credentials &credentials)
-    : uid_(static_cast<uid_t>(setfsuid(~0u))), gid_(static_cast<gid_t>(setfsgid(~0u))),
+    : uid_(static_cast<uid_t>(setfsuid(~0u))),
+      gid_(static_cast<gid_t>(setfsgid(~0u))),
       effective_(effective_capabilities()) {
     int count = getgroups(static_cast<int>(groups_.size()), groups_.data());
     if (count >= 0 && set_groups(credentials.group_count, credentials.groups.data()) == 0)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <cstdlib>
 #include <filesystem>
@@ -18,6 +19,7 @@
 
 #include "process/elf_image.h"
 #include "process/proc_files.h"
+#include "process/reading_child.h"
 #include "process/regular_file.h"
 #include "process/sandbox.h"
 #include "process/short_functions.h"
@@ -269,6 +271,8 @@ std::optional<ThreadDescriptor> find_thread_descriptor(Modules &modules) {
     return std::nullopt;
 }
 
+const std::string kNone = "none";
+
 // In a sandbox.
 std::string find_among(Modules &modules) {
     for (uint32_t i = 0; i < modules.size(); i++) {
@@ -284,7 +288,7 @@ std::string find_among(Modules &modules) {
         take_thread_descriptor(*found, image->machine, find_thread_descriptor(modules));
         return pack(i, *found, *image);
     }
-    return "";
+    return kNone;
 }
 
 }  // namespace
@@ -303,14 +307,14 @@ std::optional<FoundPython> find_python(int pid) {
         return std::nullopt;
     std::vector<Mapping> modules = modules_with_code(*mappings);
     modules.resize(std::min(modules.size(), kMaxModules));
-    std::string answer = ask_sandbox({}, [&] {
+    auto answer = ask_sandbox(pid, {}, [&] {
         allow_open_files(2 * kMaxModules);
         auto opened = std::make_shared<Modules>();
         for (const Mapping &mapping : modules)
             opened->push_back({mapping.start, open_module(pid, mapping)});
         return [opened] { return find_among(*opened); };
     });
-    auto found = unpack(answer);
+    auto found = answer ? unpack(*answer) : std::nullopt;
     if (!found || found->finding.module >= modules.size())
         return std::nullopt;
     const Mapping &module = modules[found->finding.module];
@@ -321,19 +325,28 @@ std::optional<FoundPython> find_python(int pid) {
     return std::move(found->python);
 }
 
+std::string why_untold(int pid) {
+    if (unreadable_processes().contains(pid))
+        return "a file that it maps could not be read to the end: it is forged, held back, or larger than may be read "
+               "(2 s, 256 MiB)";
+    if (ReadingChild::instance().given_up().contains(pid))
+        return ReadingChild::describe(ETIMEDOUT);
+    return "";
+}
+
 std::optional<FoundPython> find_python_in_file(const std::string &path) {
     struct stat status;
     if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode))
         return std::nullopt;
-    std::string answer = ask_sandbox({}, [&path] {
+    auto answer = ask_sandbox(0, {}, [&path] {
         auto file = std::make_shared<FileDescriptor>(open_regular_file(path));
         return [file]() -> std::string {
             auto image = read_elf_image(std::move(*file), kSymbols);
             auto found = image ? inspect(0, *image) : std::nullopt;
-            return found ? pack(0, *found, *image) : "";
+            return found ? pack(0, *found, *image) : kNone;
         };
     });
-    auto found = unpack(answer);
+    auto found = answer ? unpack(*answer) : std::nullopt;
     if (!found)
         return std::nullopt;
     found->python.module_path = path;

@@ -39,8 +39,10 @@ struct FoundPython {
 };
 
 // Looks at the process's mapped files, through /proc/PID/map_files, so that deleted and replaced binaries and other
-// mount namespaces are right. Null when no CPython is mapped, or the process cannot be looked at.
+// mount namespaces are right. Null when no CPython is mapped, or that cannot be told (why_untold).
 std::optional<FoundPython> find_python(int pid);
+// Why it was not to be told of this process; empty when it was, as far as we know.
+std::string why_untold(int pid);
 
 // The interpreter that an executable file holds, before anything runs it. Null when there is none.
 std::optional<FoundPython> find_python_in_file(const std::string &path);

@@ -90,7 +90,7 @@ MemoryMap parse_memory_map(std::string_view text) {
 
 std::optional<MemoryMap> read_memory_map(int pid) {
     MemoryMapParser parser;
-    if (!for_each_line(fmt::format("/proc/{}/smaps", pid), [&](std::string_view line) { parser.add(line); }))
+    if (!for_each_line(pid, "smaps", [&](std::string_view line) { parser.add(line); }))
         return std::nullopt;
     return parser.finish();
 }

@@ -58,21 +58,17 @@ std::optional<std::string> read_whole_file(const std::string &path, size_t limit
     return text;
 }
 
-bool for_each_line(const std::string &path, const std::function<void(std::string_view)> &take) {
-    FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file)
-        return false;
+bool for_each_line(int pid, const std::string &name, const std::function<void(std::string_view)> &take) {
     std::string line;  // as far as it has come
-    char buffer[65536];
-    for (;;) {
-        ssize_t n = read(file.get(), buffer, sizeof(buffer));
-        if (n < 0 && errno == EINTR)
-            continue;
+    std::vector<char> buffer(256 << 10);
+    for (uint64_t offset = 0;;) {
+        ssize_t n = ReadingChild::instance().read_proc_file(pid, name, offset, buffer.data(), buffer.size());
         if (n < 0)
             return false;
         if (n == 0)
             break;
-        std::string_view rest(buffer, static_cast<size_t>(n));
+        offset += static_cast<uint64_t>(n);
+        std::string_view rest(buffer.data(), static_cast<size_t>(n));
         for (size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
             append_up_to(line, rest.substr(0, end), kMaxLineBytes);
             take(line);
@@ -147,7 +143,7 @@ std::vector<Mapping> parse_mappings(const std::string &text) {
 std::optional<std::vector<Mapping>> read_mappings(int pid) {
     std::vector<Mapping> mappings;
     MappingParser parser;
-    bool is_read = for_each_line(fmt::format("/proc/{}/maps", pid), [&](std::string_view line) {
+    bool is_read = for_each_line(pid, "maps", [&](std::string_view line) {
         if (mappings.size() == kMaxMappings)
             return;
         if (auto mapping = parser.parse(line))
@@ -184,7 +180,7 @@ std::vector<std::string> parse_command_line(std::string_view text) {
 ProcessIdentity read_identity(int pid) {
     ProcessIdentity identity;
     std::string cmdline(64 << 10, '\0');
-    ssize_t length = ReadingChild::instance().read_proc_file(pid, "cmdline", cmdline.data(), cmdline.size());
+    ssize_t length = ReadingChild::instance().read_proc_file(pid, "cmdline", 0, cmdline.data(), cmdline.size());
     cmdline.resize(static_cast<size_t>(std::max<ssize_t>(length, 0)));
     identity.cmdline = parse_command_line(cmdline);
     if (auto text = read_whole_file(fmt::format("/proc/{}/cgroup", pid), 64 << 10)) {

@@ -43,10 +43,10 @@ struct ProcessIdentity {
 // At most `limit` bytes of a file; null when it cannot be opened or read.
 std::optional<std::string> read_whole_file(const std::string &path, size_t limit = 4 << 20);
 
-// Hands over a file's lines, without their ends, one by one; each as long as `take` runs. Of a line longer than 32 KiB
-// (the kernel prints a path of 4,095 bytes, each as four characters at most) the rest is left out. False when the file
-// cannot be opened or read (errno says why).
-bool for_each_line(const std::string &path, const std::function<void(std::string_view)> &take);
+// Hands over the lines of /proc/PID/NAME, without their ends, one by one; each as long as `take` runs. Of a line longer
+// than 32 KiB (the kernel prints a path of 4,095 bytes, each as four characters at most) the rest is left out. False
+// when the file cannot be opened or read (errno says why, ReadingChild::describe() in words).
+bool for_each_line(int pid, const std::string &name, const std::function<void(std::string_view)> &take);
 
 // What a process may have: the largest vm.max_map_count that distributions set. Each takes some 70 bytes of ours.
 constexpr size_t kMaxMappings = 1 << 20;

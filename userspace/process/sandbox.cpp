@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -128,6 +129,14 @@ bool give_up_privileges() {
     return has_none;
 }
 
+void end_in(std::chrono::milliseconds time) {
+    auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time);
+    itimerval timer{};
+    timer.it_value.tv_sec = seconds.count();
+    timer.it_value.tv_usec = std::chrono::microseconds(time - seconds).count();
+    setitimer(ITIMER_REAL, &timer, nullptr);
+}
+
 [[noreturn]] void answer_and_exit(const SandboxLimits &limits, int output, const std::function<Work()> &open) {
     become_helper({output});
     sigset_t alarms;
@@ -135,7 +144,7 @@ bool give_up_privileges() {
     sigaddset(&alarms, SIGALRM);
     signal(SIGALRM, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &alarms, nullptr);
-    alarm(limits.seconds);
+    end_in(limits.time);
     limit_memory(limits.memory_bytes);
     Work work = open();
     limit(RLIMIT_FSIZE, 0);
@@ -162,10 +171,15 @@ void allow_open_files(size_t count) {
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
-void end_child(pid_t child) {
+bool end_child(pid_t child) {
     kill(child, SIGKILL);
-    for (auto waited = 0ms; waited < kGrace && waitpid(child, nullptr, WNOHANG) == 0; waited += 1ms)
+    int status = -1;
+    for (auto waited = 0ms; waited < kGrace; waited += 1ms) {
+        if (waitpid(child, &status, WNOHANG) != 0)
+            return WIFEXITED(status) && WEXITSTATUS(status) == 0;
         std::this_thread::sleep_for(1ms);
+    }
+    return false;
 }
 
 void become_helper(std::vector<int> keep) {
@@ -183,34 +197,66 @@ void become_helper(std::vector<int> keep) {
         dup2(nothing, file);
 }
 
-std::string ask_sandbox(const SandboxLimits &limits, const std::function<Work()> &open) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return {};
-    FileDescriptor input(ends[0]), output(ends[1]);
-    pid_t child = fork();
-    if (child == 0)
-        answer_and_exit(limits, output.get(), open);
-    output.reset();
-    if (child < 0)
-        return {};
+namespace {
+
+struct GivenUp {
+    std::set<int> processes;
+    int times = 0;
+};
+
+GivenUp &given_up() {
+    static GivenUp all;
+    return all;
+}
+
+// Up to the answer's end, or for this long.
+std::string read_answer(int input, const SandboxLimits &limits) {
     std::string text;
     char buffer[4096];
-    // It is ended by its own alarm; what is in the hands of a file system that does not answer is not ended by that.
-    auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(limits.seconds) + kGrace;
-    pollfd answered{input.get(), POLLIN, 0};
+    auto deadline = std::chrono::steady_clock::now() + limits.time + kGrace;
+    pollfd answered{input, POLLIN, 0};
     while (text.size() < limits.answer_bytes) {
         auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
         int ready = poll(&answered, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
         if (ready < 0 && errno == EINTR)
             continue;
-        ssize_t n = ready > 0 ? read(input.get(), buffer, sizeof(buffer)) : 0;
+        ssize_t n = ready > 0 ? read(input, buffer, sizeof(buffer)) : 0;
         if (n <= 0)
             break;
         text.append(buffer, static_cast<size_t>(n));
     }
-    end_child(child);
     return text;
+}
+
+}  // namespace
+
+const std::set<int> &unreadable_processes() {
+    return given_up().processes;
+}
+
+std::optional<std::string> ask_sandbox(int pid, const SandboxLimits &limits, const std::function<Work()> &open) {
+    if (given_up().processes.contains(pid))
+        return std::nullopt;
+    SandboxLimits reduced = limits;
+    reduced.time /= 1 << std::min(given_up().times, 3);
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return std::nullopt;
+    FileDescriptor input(ends[0]), output(ends[1]);
+    pid_t child = fork();
+    if (child == 0)
+        answer_and_exit(reduced, output.get(), open);
+    output.reset();
+    if (child < 0)
+        return std::nullopt;
+    // It is ended by its own timer; what is in the hands of a file system that does not answer is not ended by that.
+    std::string text = read_answer(input.get(), reduced);
+    if (end_child(child) || text.size() >= reduced.answer_bytes)
+        return text;
+    given_up().times++;
+    if (pid)
+        given_up().processes.insert(pid);
+    return std::nullopt;
 }
 
 }  // namespace memtrace

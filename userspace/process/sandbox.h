@@ -9,26 +9,33 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <initializer_list>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace memtrace {
 
 struct SandboxLimits {
-    unsigned seconds = 2;  // of the clock
+    std::chrono::milliseconds time{2000};  // of the clock
     size_t memory_bytes = 256 << 20;
     size_t answer_bytes = 64 << 10;  // what is longer is cut
 };
 
 using Work = std::function<std::string()>;
 
-// In a child, runs `open` with our rights, which is to open the files, and then what that returned, without any. Gives
-// what this returned, and nothing when it did not get so far. Takes a little more than limits.seconds at most. The
-// child has no files but those that it opens.
-std::string ask_sandbox(const SandboxLimits &limits, const std::function<Work()> &open);
+// In a child, runs `open` with our rights, which is to open files of process `pid` (0: nobody's), and then what that
+// returned, without any. Gives what this returned; null when it did not get so far: it used up its time or memory, or
+// faulted. Such a process is given up, so that it can do that but once, and the next has half the time, an eighth of it
+// at last. Takes a little more than that at most. The child has no files but those that it opens. Not thread-safe.
+std::optional<std::string> ask_sandbox(int pid, const SandboxLimits &limits, const std::function<Work()> &open);
+
+// The processes whose files could not be read to the end since the beginning: nothing more is read of them.
+const std::set<int> &unreadable_processes();
 
 // For `open`: it may have so many files open, as far as that may be had.
 void allow_open_files(size_t count);
@@ -41,8 +48,8 @@ void become_helper(std::vector<int> keep);
 // read, for writing what is open, and `more`: they fail with EPERM. False when that cannot be had.
 bool refuse_other_calls(std::initializer_list<int> more);
 
-// Ends a child of ours. One that even SIGKILL does not end, because it waits for a file system or a page, is left
-// behind after 100 ms.
-void end_child(pid_t child);
+// Ends a child of ours, and says whether it had ended by itself, with exit status 0. One that even SIGKILL does not
+// end, because it waits for a file system or a page, is left behind after 100 ms.
+bool end_child(pid_t child);
 
 }  // namespace memtrace

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <set>
-#include <string>
 
 #include "process/proc_files.h"
 
@@ -14,8 +13,6 @@ namespace memtrace {
 
 // Devices of file systems that are memory, as Mapping::device has them, of those that the process has mounted.
 std::set<uint64_t> read_memory_devices(int pid);
-// Pure: the text of a mountinfo file.
-std::set<uint64_t> parse_memory_devices(const std::string &text);
 
 bool is_shared_memory(const Mapping &mapping, const std::set<uint64_t> &memory_devices);
 

@@ -85,7 +85,7 @@ std::optional<ThreadDescriptor> read_thread_descriptor_of_loader(const std::stri
     std::filesystem::path file = std::filesystem::canonical(loader, error);
     if (error)
         return std::nullopt;
-    std::string answer = ask_sandbox({}, [&file] {
+    auto answer = ask_sandbox(0, {}, [&file] {
         auto files = std::make_shared<std::vector<FileDescriptor>>();
         for (const std::filesystem::path &path : {file.parent_path() / "libc.so.6", file})
             files->push_back(open_regular_file(path.string()));
@@ -98,9 +98,9 @@ std::optional<ThreadDescriptor> read_thread_descriptor_of_loader(const std::stri
         };
     });
     ThreadDescriptor descriptor;
-    if (answer.size() != sizeof(descriptor))
+    if (!answer || answer->size() != sizeof(descriptor))
         return std::nullopt;
-    std::memcpy(&descriptor, answer.data(), sizeof(descriptor));
+    std::memcpy(&descriptor, answer->data(), sizeof(descriptor));
     return descriptor;
 }
 

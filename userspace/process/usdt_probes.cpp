@@ -154,10 +154,15 @@ bool is_no_op(const std::array<uint8_t, 5> &code, int machine) {
 }
 
 std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version) {
-    std::istringstream notes(ask_sandbox({}, [&elf_path] {
+    auto answer = ask_sandbox(0, {}, [&elf_path] {
         auto copy = std::make_shared<FileDescriptor>(copy_for_everybody(open_regular_file(elf_path)));
         return [copy] { return read_notes(std::move(*copy)); };
-    }));
+    });
+    return answer ? parse_usdt_notes(*answer, version) : std::nullopt;
+}
+
+std::optional<std::vector<UsdtProbe>> parse_usdt_notes(const std::string &answer, const PythonVersion &version) {
+    std::istringstream notes(answer);
     std::map<std::string, UsdtProbe> by_name;
     std::string line;
     while (std::getline(notes, line) && line != kEndMark)

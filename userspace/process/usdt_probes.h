@@ -35,6 +35,9 @@ struct UsdtProbe {
 // that reading it fails: it is the target's, and may be hostile.
 std::optional<std::vector<UsdtProbe>> read_usdt_probes(const std::string &elf_path, const PythonVersion &version);
 
+// Pure: what a sandbox that may have been taken over says of a file's notes. As above.
+std::optional<std::vector<UsdtProbe>> parse_usdt_notes(const std::string &answer, const PythonVersion &version);
+
 // Whether the compiler has left room for a probe there: anywhere else a breakpoint would break the program. `machine`
 // is the ELF header's.
 bool is_no_op(const std::array<uint8_t, 5> &code, int machine);

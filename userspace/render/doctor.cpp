@@ -62,7 +62,7 @@ Row row_of(const UsdtProbe &probe) {
 
 std::vector<Row> rows_of(const ProcessDiagnosis &process) {
     if (!process.python)
-        return {{"interpreter", std::nullopt, process.obstacle, "run memtrace with sudo"}};
+        return {{"interpreter", std::nullopt, process.obstacle, process.remedy}};
     const FoundPython &python = *process.python;
     std::vector<Row> rows = {{"interpreter", true,
                               fmt::format("CPython {}, {}", python.version_string(), printable(python.module_path)),

@@ -46,7 +46,8 @@ constexpr FailureWords kFailures[] = {
     {"lines_full", "hit of a line or call", "hits of lines or calls",
      "not counted, because 131,072 lines are counted at most"},
     {"memory_short", "thing", "things",
-     "left out to keep to --max-memory (256 MiB, unless told): source lines and looks at the end first, then names and lines "
+     "left out to keep to --max-memory (256 MiB, unless told): source lines and looks at the end first, then names and "
+     "lines "
      "of code, then stacks, whose changes are in [line unknown]"},
     {"native_full", "place in native code", "places in native code",
      "not named, because 1,024 are in a process: what was changed there is in [no python frame]"},
@@ -66,8 +67,12 @@ constexpr FailureWords kFailures[] = {
     {"preempted", "event", "events",
      "met by a program that had preempted another of memtrace's: what changed is in [line unknown]"},
     {"processes_given_up", "process", "processes",
-     "given up: a page of its memory was not brought for a second. Nothing more was read of it, and what has no name for "
+     "given up: a page of its memory was not brought for a second. Nothing more was read of it, and what has no name "
+     "for "
      "that is in [line unknown] or \"?\""},
+    {"processes_unreadable", "process", "processes",
+     "given up: a file mapped there could not be read to the end, in the time and memory that there are for that. "
+     "What has no name for that is \"no CPython found in it\", or in [no python frame]"},
     {"program_nested", "event", "events",
      "passed over, because a program of memtrace's ran on that CPU already: what changed is charged with the next "
      "change"},
@@ -77,7 +82,8 @@ constexpr FailureWords kFailures[] = {
     {"sources_full", "process", "processes", "left without source lines, because files of 200 are kept open"},
     {"stack_too_deep", "stack", "stacks", "cut at 512 frames: the outermost lines are charged too little"},
     {"stacks_left_out", "stack", "stacks",
-     "left out, because all that are kept have 524,288 frames that differ: what was changed there is in [line unknown]"},
+     "left out, because all that are kept have 524,288 frames that differ: what was changed there is in [line "
+     "unknown]"},
     {"threads_full", "event of a thread without a row", "events of threads without a row",
      "not told apart, because 16,384 threads are remembered at most: what changed is in [line unknown], and a system "
      "call is not counted"},

@@ -280,7 +280,6 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
 Report build_report(Session &session, const ReportFilter &filter, LastLook &look) {
     Report report;
     report.duration_ns = static_cast<uint64_t>(session.duration().count());
-    report.failures = session.failures();
     report.lost_events = session.tracer().lost_events();
     report.kernel = kernel_release();
     report.rss_source = name_of(session.tracer().settings().source);
@@ -299,6 +298,8 @@ Report build_report(Session &session, const ReportFilter &filter, LastLook &look
         if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))
             report.processes.back().parent_pid = pid_of[data->account.parent];
     }
+
+    report.failures = session.failures();  // those of reading sources too
 
     if (session.tracer().settings().engine == Engine::kLine) {
         report.engine = "line";

@@ -9,6 +9,8 @@
 
 #include "base/file_descriptor.h"
 #include "process/proc_files.h"
+#include "process/reading_child.h"
+#include "process/sandbox.h"
 
 namespace memtrace {
 
@@ -18,13 +20,19 @@ namespace {
 std::string why_not_ours(int pid) {
     auto mappings = read_mappings(pid);
     if (!mappings)
-        return fmt::format("it is not ours to look at: {}", strerror(errno));
+        return fmt::format("it is not ours to look at: {}", ReadingChild::describe(errno));
     for (const Mapping &mapping : *mappings) {
         if (!mapping.inode)
             continue;
-        if (FileDescriptor(open(mapping.map_file(pid).c_str(), O_PATH | O_CLOEXEC)))
-            return "";
-        return fmt::format("the files that it maps are not ours to open: {}", strerror(errno));
+        // In a child, for it waits for a process whose mappings are locked.
+        auto error = ask_sandbox(pid, {}, [&] {
+            bool is_open = bool(FileDescriptor(open(mapping.map_file(pid).c_str(), O_PATH | O_CLOEXEC)));
+            std::string number = is_open ? "" : std::to_string(errno);
+            return [number] { return number; };
+        });
+        if (!error || error->empty())
+            return "";  // why_untold() tells of those that were not to be asked about
+        return fmt::format("the files that it maps are not ours to open: {}", strerror(std::stoi(*error)));
     }
     return "";
 }
@@ -69,6 +77,10 @@ ProcessDiagnosis diagnose_process(int pid) {
     if (!process.obstacle.empty())
         return process;
     process.python = find_python(pid);
+    if (std::string why = why_untold(pid); !process.python && !why.empty()) {
+        process.obstacle = "whether it is a Python process cannot be told: " + why;
+        process.remedy.clear();
+    }
     if (process.python) {
         process.python->probes = read_usdt_probes(process.python->open_path(pid), process.python->version);
         process.engines.push_back(judge_stack_engine(*process.python));

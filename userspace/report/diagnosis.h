@@ -22,6 +22,7 @@ struct ProcessDiagnosis {
     int pid = 0;
     std::optional<FoundPython> python;  // null: `obstacle` says why it was not looked for, or there is none
     std::string obstacle;
+    std::string remedy = "run memtrace with sudo";  // of the obstacle; may be empty
     std::vector<EngineVerdict> engines;  // of a process with Python
 };
 

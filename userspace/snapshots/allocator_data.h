@@ -67,12 +67,16 @@ class Guesses {
   private:
     bool read(uint64_t address, void *into, size_t size);
 
-    static constexpr size_t kPage = 4096;
-    using Page = std::array<uint8_t, kPage>;
+    // What is guessed at lies close together, and to ask takes as long as to copy this much. 32 MiB together.
+    static constexpr size_t kWindow = 16384, kMaxWindows = 2048;
+    struct Window {
+        std::vector<uint8_t> bytes;  // empty where nothing is in memory
+        std::vector<bool> present;   // by page
+    };
 
     const ResidentMemory &memory_;
     int left_ = 1'000'000;
-    std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;  // null where it is not in memory
+    std::unordered_map<uint64_t, Window> windows_;
 };
 
 // Whether a pair of words at `at` may be a list head: its own address 16 bytes before (as if it were an element, whose

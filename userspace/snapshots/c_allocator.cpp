@@ -62,10 +62,11 @@ std::string find_malloc(FileDescriptor file) {
 // Asks `look` about the file that this mapping is of, whatever happened to its name.
 template <typename Look>
 std::string look_into(int pid, const Mapping &mapping, Look look) {
-    return ask_sandbox({}, [&] {
+    auto answer = ask_sandbox(pid, {}, [&] {
         auto file = std::make_shared<FileDescriptor>(open_regular_file(mapping.map_file(pid)));
         return [file, look] { return look(std::move(*file)); };
     });
+    return answer.value_or("");
 }
 
 }  // namespace

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "snapshots/resident_memory.h"
 
-#include <fcntl.h>
-#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <utility>
 
 namespace memtrace {
 
@@ -21,17 +18,11 @@ const auto kPageBytes = static_cast<uint64_t>(getpagesize());
 
 }  // namespace
 
-ResidentMemory::ResidentMemory(int pid, std::function<void()> on_read)
-    : page_map_(open(fmt::format("/proc/{}/pagemap", pid).c_str(), O_RDONLY | O_CLOEXEC)),
-      memory_(pid),
-      on_read_(std::move(on_read)) {}
+ResidentMemory::ResidentMemory(int pid) : tables_(ReadingChild::new_page_tables(pid)), memory_(pid) {}
 
 bool ResidentMemory::read(uint64_t address, void *into, size_t size) const {
-    uint64_t end = address + size;
-    if (end < address || !size)
-        return false;
-    auto pages = present(address / kPageBytes * kPageBytes, (end + kPageBytes - 1) / kPageBytes * kPageBytes);
-    return pages && std::find(pages->begin(), pages->end(), false) == pages->end() && memory_.read(address, into, size);
+    return size && address + size > address &&
+           ReadingChild::instance().read_resident(tables_, address, into, size) == static_cast<ssize_t>(size);
 }
 
 std::optional<std::vector<bool>> ResidentMemory::present(uint64_t start, uint64_t end) const {
@@ -40,32 +31,28 @@ std::optional<std::vector<bool>> ResidentMemory::present(uint64_t start, uint64_
     uint64_t first = start / kPageBytes, count = (end - start) / kPageBytes;
     std::vector<bool> pages;
     pages.reserve(count);
-    std::array<uint64_t, 512> entries;
+    std::array<uint64_t, 4096> words;
     while (pages.size() < count) {
-        if (on_read_)
-            on_read_();
-        size_t wanted = std::min<size_t>(entries.size(), count - pages.size()) * sizeof(uint64_t);
-        auto at = static_cast<off_t>((first + pages.size()) * sizeof(uint64_t));
-        if (pread(page_map_.get(), entries.data(), wanted, at) != static_cast<ssize_t>(wanted))
+        auto wanted = std::span(words).first(std::min<size_t>(words.size(), count - pages.size()));
+        ssize_t got = ReadingChild::instance().read_page_tables(tables_, first + pages.size(), wanted);
+        if (got <= 0)
             return std::nullopt;
-        for (size_t i = 0; i < wanted / sizeof(uint64_t); i++)
-            pages.push_back(entries[i] & kPresent);
+        for (uint64_t word : wanted.first(static_cast<size_t>(got)))
+            pages.push_back(word & kPresent);
     }
     return pages;
 }
 
 std::optional<std::vector<bool>> ResidentMemory::copy(uint64_t start, uint64_t end, void *into) const {
-    auto pages = present(start, end);
-    if (!pages)
+    if (end < start || end - start > kMaxRangeBytes)
         return std::nullopt;
-    for (auto at = pages->begin(); at != pages->end();) {
-        at = std::find(at, pages->end(), true);
-        auto behind = std::find(at, pages->end(), false);
-        auto offset = static_cast<size_t>(at - pages->begin()) * kPageBytes;
-        auto size = static_cast<size_t>(behind - at) * kPageBytes;
-        if (size && !memory_.read(start + offset, static_cast<uint8_t *>(into) + offset, size))
-            std::fill(at, behind, false);
-        at = behind;
+    std::vector<bool> pages;
+    pages.reserve((end - start) / kPageBytes);
+    for (uint64_t at = start, next; at < end; at = next) {
+        next = std::min<uint64_t>(end, at + ReadingChild::kMostCopied);
+        if (!ReadingChild::instance().copy_resident(tables_, at, next, static_cast<uint8_t *>(into) + (at - start),
+                                                    pages))
+            return std::nullopt;
     }
     return pages;
 }

@@ -6,12 +6,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
 
-#include "base/file_descriptor.h"
+#include "process/reading_child.h"
 #include "process/remote_memory.h"
 
 namespace memtrace {
@@ -19,8 +18,7 @@ namespace memtrace {
 // Not thread-safe.
 class ResidentMemory : public RemoteMemory {
   public:
-    // `on_read`, if given, is called before each read, however small.
-    explicit ResidentMemory(int pid, std::function<void()> on_read = {});
+    explicit ResidentMemory(int pid);
 
     // False too where a page is not in memory.
     bool read(uint64_t address, void *into, size_t size) const override;
@@ -48,9 +46,8 @@ class ResidentMemory : public RemoteMemory {
     static constexpr size_t kPagesAtOnce = 1024;
     std::vector<uint64_t> present_pages(uint64_t start, uint64_t end) const;
 
-    FileDescriptor page_map_;
+    PageTables tables_;
     ProcessMemory memory_;
-    std::function<void()> on_read_;
 };
 
 // Which bytes of [start, end) are in memory, asked for once.

@@ -142,6 +142,16 @@ const CodeObject *CodeTable::code_object(uint32_t account, uint64_t code, uint64
     return found == codes_.end() ? nullptr : found->second.get();
 }
 
+void CodeTable::forget(uint32_t account) {
+    located_.clear();
+    by_name_.erase(by_name_.lower_bound({account, "", ""}), by_name_.lower_bound({account + 1, "", ""}));
+    auto first = codes_.lower_bound({account, 0, 0}), end = codes_.lower_bound({account + 1, 0, 0});
+    for (auto code = first; code != end; ++code)
+        lines_bytes_ -= code->second->lines.bytes();
+    codes_.erase(first, end);
+    stacks_.erase(stacks_.lower_bound({account, 0}), stacks_.lower_bound({account + 1, 0}));
+}
+
 Location CodeTable::locate(uint32_t account, const mt_frame &frame) const {
     const CodeObject *code = code_object(account, frame.code, frame.linetable);
     if (!code)

@@ -52,6 +52,9 @@ class CodeTable {
         return lines_.add(record);
     }
 
+    // What arrived of an account's stacks and code objects goes, but for frames.
+    void forget(uint32_t account);
+
     // The stack's frames, innermost first; null when it never arrived, or there was no room for it. A frame whose code
     // object never arrived is given as one of file "?". A frame's line is the line probe's where it told one. Owned by
     // the table, until the next call. A frame is resolved once: ask when all code objects have arrived.

@@ -31,7 +31,7 @@ using json = nlohmann::json;
 constexpr size_t kMaxModules = 400;
 constexpr size_t kMaxFrames = 64;
 constexpr const char *kUnnamed = "function at ";
-constexpr SandboxLimits kLimits{.seconds = 4, .memory_bytes = 512 << 20, .answer_bytes = 1 << 20};
+constexpr SandboxLimits kLimits{.time = std::chrono::seconds(4), .memory_bytes = 512 << 20, .answer_bytes = 1 << 20};
 
 struct Module {
     std::string path;
@@ -260,11 +260,11 @@ std::vector<std::optional<NativePlace>> unwind_native_stacks(int pid, const std:
     auto mappings = read_mappings(pid);
     if (!mappings)
         return {};
-    std::string text = ask_sandbox(kLimits, [&] {
+    auto text = ask_sandbox(pid, kLimits, [&] {
         auto files = std::make_shared<std::vector<Module>>(open_modules(pid, *mappings));
         return [files, pid, &stacks] { return describe_places(pid, *files, stacks); };
     });
-    json answer = json::parse(text, nullptr, false);
+    json answer = json::parse(text.value_or(""), nullptr, false);
     if (!answer.is_array() || answer.size() != stacks.size())
         return {};
     std::vector<std::optional<NativePlace>> places;
