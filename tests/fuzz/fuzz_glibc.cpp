@@ -45,14 +45,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Input input(data, size);
     make(image);
     bool links_are_plain = input.take<uint8_t>() & 1;
+    auto block = input.take<uint32_t>();
     image.change(input);
+    const AddressRange data_range[] = {{MemoryImage::kStart, kHeap}};
+    find_glibc_malloc(image.memory(), data_range, kHeap);
     GlibcPlace place{kState, kParameters, kLayout, links_are_plain};
     CensusTaker census(image.memory(), {3, 11, 0}, {}, {});
     GlibcSnapshot snapshot = read_glibc_malloc(image.memory(), place, {kHeap, kHeap + kHeapBytes},
                                                [&](const LiveChunk &chunk) { census.add_chunk(chunk, false); });
     snapshot.trimmable_bytes();
-    const AddressRange ranges[] = {{kMapped, MemoryImage::kStart + MemoryImage::kBytes}};
-    const uint64_t blocks[] = {kMapped + 16, MemoryImage::kStart + input.take<uint32_t>() % MemoryImage::kBytes};
+    const AddressRange ranges[] = {{kMapped, MemoryImage::kStart + image.bytes()}};
+    const uint64_t blocks[] = {kMapped + 16, MemoryImage::kStart + block % image.bytes()};
     find_mapped_chunks(image.memory(), ranges, {}, blocks, snapshot.parameters);
     census.finish();
     return 0;

@@ -2,6 +2,7 @@
 // What the kernel prints in /proc, with names that the process chose.
 #include "fuzz/input.h"
 #include "process/memory_map.h"
+#include "process/mounts.h"
 #include "process/proc_files.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -15,5 +16,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         sum += part.rss_bytes + part.pss_bytes + part.swap_bytes;
     if (sum < 0 || parse_command_line(input.text()).size() > 257)
         abort();
+    parse_mount(input.text());
     return 0;
 }

@@ -44,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     std::vector<uint64_t> arenas = {kArenaAt};  // as they were a moment before
     auto older = input.take<uint32_t>();
     if (older)
-        arenas = {MemoryImage::kStart + older % MemoryImage::kBytes};
+        arenas = {MemoryImage::kStart + older % image.bytes()};
     image.change(input);
     AddressRange range{MemoryImage::kStart, MemoryImage::kStart + 16384};
     auto place = find_pymalloc(image.memory(), {&range, 1});
