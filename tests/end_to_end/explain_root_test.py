@@ -322,7 +322,7 @@ class ExplainTest(RootTest):
         target = self.start_python("print('ready', flush=True)\nwhile True:\n"
                                    "    keep = [bytes(i % 500) for i in range(200000)]\n    del keep[::2]\n")
         sanitized = os.environ.get("SANITIZED") == "1"
-        snapshots = 20 if sanitized else 500  # one takes ten times as long then, and the process goes on meanwhile
+        snapshots = 20 if sanitized else 200  # one takes ten times as long then, and the process goes on meanwhile
         found, whole = 0, 0
         torn_bytes = []
         for _ in range(snapshots):
