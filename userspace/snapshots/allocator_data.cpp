@@ -27,26 +27,35 @@ std::vector<DataCopy> copy_data(const ResidentMemory &memory, std::span<const Ad
     return all;
 }
 
+// As of when something near was asked for first.
+bool Guesses::may_be_present(uint64_t page) {
+    constexpr size_t kMaxWindows = 4096;
+    uint64_t start = page / kWindow * kWindow;
+    auto known = windows_.find(start);
+    if (known == windows_.end() && windows_.size() == kMaxWindows)
+        return true;
+    if (known == windows_.end())
+        known = windows_.emplace(start, memory_.present(start, start + kWindow).value_or(std::vector<bool>())).first;
+    size_t index = (page - start) / static_cast<size_t>(getpagesize());
+    return index < known->second.size() && known->second[index];
+}
+
 bool Guesses::read(uint64_t address, void *into, size_t size) {
+    constexpr size_t kMaxPages = 4096;  // 16 MiB
     if (left_-- <= 0)
         return false;
-    uint64_t start = address / kWindow * kWindow, offset = address - start;
-    auto known = windows_.find(start);
-    if (offset + size > kWindow || (known == windows_.end() && windows_.size() == kMaxWindows))
-        return memory_.read(address, into, size);
-    if (known == windows_.end()) {
-        Window window{std::vector<uint8_t>(kWindow), {}};
-        window.present = memory_.copy(start, start + kWindow, window.bytes.data()).value_or(std::vector<bool>());
-        if (std::find(window.present.begin(), window.present.end(), true) == window.present.end())
-            window = {};
-        known = windows_.emplace(start, std::move(window)).first;
+    uint64_t start = address / kPage * kPage, offset = address - start;
+    auto known = pages_.find(start);
+    if (offset + size > kPage || (known == pages_.end() && pages_.size() == kMaxPages))
+        return may_be_present(start) && memory_.read(address, into, size);
+    if (known == pages_.end()) {
+        auto page = std::make_unique<Page>();
+        bool is_read = may_be_present(start) && memory_.read(start, page->data(), kPage);
+        known = pages_.emplace(start, is_read ? std::move(page) : nullptr).first;
     }
-    static const auto kPage = static_cast<size_t>(getpagesize());
-    const auto &[bytes, present] = known->second;
-    size_t last = (offset + size - 1) / kPage;
-    if (last >= present.size() || !present[offset / kPage] || !present[last])
+    if (!known->second)
         return false;
-    std::memcpy(into, bytes.data() + offset, size);
+    std::memcpy(into, known->second->data() + offset, size);
     return true;
 }
 

@@ -67,16 +67,16 @@ class Guesses {
   private:
     bool read(uint64_t address, void *into, size_t size);
 
-    // What is guessed at lies close together, and to ask takes as long as to copy this much. 32 MiB together.
-    static constexpr size_t kWindow = 16384, kMaxWindows = 2048;
-    struct Window {
-        std::vector<uint8_t> bytes;  // empty where nothing is in memory
-        std::vector<bool> present;   // by page
-    };
+    bool may_be_present(uint64_t page);
+
+    static constexpr size_t kPage = 4096;
+    static constexpr uint64_t kWindow = 2 << 20;  // of which it is asked at once what is in memory
+    using Page = std::array<uint8_t, kPage>;
 
     const ResidentMemory &memory_;
     int left_ = 1'000'000;
-    std::unordered_map<uint64_t, Window> windows_;
+    std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;  // null where it is not in memory
+    std::unordered_map<uint64_t, std::vector<bool>> windows_;    // by page
 };
 
 // Whether a pair of words at `at` may be a list head: its own address 16 bytes before (as if it were an element, whose
