@@ -134,6 +134,7 @@ bool is_known(const FoundPython &python) {
 
 // A busy process changes its lists while they are compared, so they are looked for more than once.
 constexpr int kAttempts = 5;
+constexpr int kHeapAttempts = 20;  // of the C heap's, which are more, and each a millisecond or two
 
 template <typename Look>
 auto look_again(int attempts, Look look) {
@@ -227,7 +228,7 @@ class Explainer {
             place_ = std::nullopt;
         else if (!place_ || !update_pymalloc(resident_, data, *place_))
             place_ = look_again(attempts_, [&] { return find_pymalloc(resident_, data); });
-        auto glibc = look_again(attempts_, [&] { return find_glibc(resident_, map_.parts); });
+        auto glibc = look_again(attempts_ == 1 ? 1 : kHeapAttempts, [&] { return find_glibc(resident_, map_.parts); });
         // What is in use of another allocator's heap is not known.
         if (!glibc)
             move_layer("c_heap_live", "anonymous", static_cast<uint64_t>(layers_["c_heap_live"]));

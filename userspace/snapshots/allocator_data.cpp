@@ -42,15 +42,18 @@ bool Guesses::may_be_present(uint64_t page) {
 
 bool Guesses::read(uint64_t address, void *into, size_t size) {
     constexpr size_t kMaxPages = 4096;  // 16 MiB
+    constexpr int kMaxAbsent = 64;
     if (left_-- <= 0)
         return false;
     uint64_t start = address / kPage * kPage, offset = address - start;
     auto known = pages_.find(start);
     if (offset + size > kPage || (known == pages_.end() && pages_.size() == kMaxPages))
-        return may_be_present(start) && memory_.read(address, into, size);
+        return memory_.read(address, into, size);
     if (known == pages_.end()) {
         auto page = std::make_unique<Page>();
-        bool is_read = may_be_present(start) && memory_.read(start, page->data(), kPage);
+        // Good guesses are read at once, while what they are compared with is still as it was.
+        bool is_read = (absent_ < kMaxAbsent || may_be_present(start)) && memory_.read(start, page->data(), kPage);
+        absent_ += !is_read;
         known = pages_.emplace(start, is_read ? std::move(page) : nullptr).first;
     }
     if (!known->second)

@@ -75,6 +75,7 @@ class Guesses {
 
     const ResidentMemory &memory_;
     int left_ = 1'000'000;
+    int absent_ = 0;  // pages that were not in memory
     std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;  // null where it is not in memory
     std::unordered_map<uint64_t, std::vector<bool>> windows_;    // by page
 };
