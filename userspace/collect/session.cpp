@@ -26,8 +26,8 @@ using namespace std::chrono_literals;
 constexpr size_t kCollectAt = 64;
 constexpr size_t kMaxSourceRoots = 200;
 constexpr size_t kMaxKnownInterpreters = 1024;  // files; of more, all are found anew
-constexpr size_t kMaxImportEvents = 100'000;  // of a process; what comes after is left out
-constexpr auto kSearchEvery = 5ms;            // for an interpreter, in the second after code was mapped
+constexpr size_t kMaxImportEvents = 100'000;    // of a process; what comes after is left out
+constexpr auto kSearchEvery = 5ms;              // for an interpreter, in the second after code was mapped
 constexpr auto kLaterSearchEvery = 500ms;
 constexpr auto kCLibraryWithin = 5s;  // after its program or other code; by then one would be mapped
 constexpr auto kNamingEvery = 100ms;  // of native places: each time costs a child process
@@ -306,7 +306,8 @@ void Session::search_interpreters() {
         auto python = find_python(static_cast<int>(account->tgid));
         bool awaits_c_library = python && python->awaits_c_library && now - search.since < kCLibraryWithin;
         if (awaits_c_library)
-            details_[id].python = std::make_shared<FoundPython>(*python);  // in case it ends without one, or with one that does not tell
+            details_[id].python =
+                std::make_shared<FoundPython>(*python);  // in case it ends without one, or with one that does not tell
         if (python && !awaits_c_library && tracer_.set_python(id, python->runtime)) {
             auto pid = static_cast<int>(account->tgid);
             details_[id].python = remember(*python, python->open_path(pid));

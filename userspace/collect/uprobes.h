@@ -37,7 +37,7 @@ struct UprobePlace {
 // The link lasts while it is open. Not a file, with errno, when the kernel refuses.
 FileDescriptor attach_uprobe_multi(int program, int file, int pid, const std::vector<UprobePlace> &places);
 
-// The same for one place by a perf event, that a program is yet to be attached to, and that a cookie cannot be told by.
+// The same for one place, by a perf event; the program, and its cookie, are yet to be attached to it.
 FileDescriptor open_uprobe_event(int file, int pid, const UprobePlace &place);
 
 }  // namespace memtrace

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which pages a process's page tables have, asked for at once (PAGEMAP_SCAN, Linux 6.7 and later).
+// Which pages a process's page tables have: in the words of /proc/PID/pagemap, or asked for at once (PAGEMAP_SCAN, Linux
+// 6.7 and later).
 #pragma once
 
 #include <cstdint>
 #include <span>
 
 namespace memtrace {
+
+// A bit of a page's word (Documentation/admin-guide/mm/pagemap.rst).
+inline constexpr uint64_t kPageIsPresent = 1ull << 63;
 
 // A stretch of pages: struct page_region of linux/fs.h from Linux 6.7 on. Addresses.
 struct PageRegion {

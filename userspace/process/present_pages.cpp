@@ -15,7 +15,6 @@ namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kPresentBit = 1ull << 63;  // Documentation/admin-guide/mm/pagemap.rst
 constexpr uint64_t kMaxMappingBytes = 1ull << 37;
 
 void append(std::vector<PageRange> &ranges, uint64_t start, uint64_t end) {
@@ -52,7 +51,7 @@ void read_words(const PageTables &tables, const Mapping &mapping, std::vector<Pa
         if (got <= 0)
             return;
         for (size_t i = 0; i < static_cast<size_t>(got); i++, at += page_bytes)
-            if (words[i] & kPresentBit)
+            if (words[i] & kPageIsPresent)
                 append(present, at, at + page_bytes);
     }
 }

@@ -37,7 +37,6 @@ constexpr size_t kPieceBytes = ReadingChild::kMostCopied;  // an arena of pymall
 constexpr auto kPatience = 1000ms, kLeastPatience = 16ms, kLookAgain = 8ms;
 constexpr timespec kSecond{1, 0};
 constexpr size_t kMaxLeftBehind = 64;
-constexpr uint64_t kPageIsPresent = 1ull << 63;  // Documentation/admin-guide/mm/pagemap.rst
 
 // 'R': it runs, or would; 'S' and 'D': it waits; 'Z' and 'X', or '?' where there is none: it has ended.
 char state_of(pid_t pid) {

@@ -10,8 +10,6 @@ namespace memtrace {
 
 namespace {
 
-constexpr uint64_t kPresent = 1ull << 63;  // Documentation/admin-guide/mm/pagemap.rst
-
 constexpr uint64_t kMaxRangeBytes = 1ull << 40;  // 32 MiB of bits
 
 const auto kPageBytes = static_cast<uint64_t>(getpagesize());
@@ -38,7 +36,7 @@ std::optional<std::vector<bool>> ResidentMemory::present(uint64_t start, uint64_
         if (got <= 0)
             return std::nullopt;
         for (uint64_t word : wanted.first(static_cast<size_t>(got)))
-            pages.push_back(word & kPresent);
+            pages.push_back(word & kPageIsPresent);
     }
     return pages;
 }
