@@ -79,7 +79,7 @@ class FreezeTest(RootTest):
 
     def test_a_busy_process_stands_still_for_that_long(self):
         target = self.start_python(BUSY)
-        torn = at_once = 0
+        torn = told = at_once = 0
         for _ in range(20):
             self.ask(target)
             found = self.explain(target.pid, "--freeze")
@@ -89,11 +89,16 @@ class FreezeTest(RootTest):
             self.assertGreater(stood_still, found["frozen_ns"] / 5 * 0.5)
             self.assertLess(stood_still, found["frozen_ns"] + 500_000_000)
             at_once += stood_still > found["frozen_ns"] * 0.7
-            torn += found["pymalloc"]["torn_pools"]
+            if found["pymalloc"]["torn_pools"]:
+                torn += 1
+                told += any("could not be paused again" in sentence for sentence in found["incomplete"])
         self.assertGreater(at_once, 5)
-        self.assertLessEqual(torn, 1)  # five times in a row in the middle of one: once in a thousand snapshots
-        print(f"{torn} torn pools in 20 snapshots of a paused process, the last of {found['frozen_ns'] / 1e6:.1f} ms",
-              file=sys.stderr)
+        # Five times in a row in the middle of one: once in a thousand snapshots. Where the machine is slow, five do not
+        # fit into the longest pause.
+        self.assertLessEqual(torn - told, 1)
+        self.assertLess(told, 10)
+        print(f"{torn} of 20 snapshots of a paused process are of the middle of an allocation, the last of "
+              f"{found['frozen_ns'] / 1e6:.1f} ms", file=sys.stderr)
         self.assertRegex(self.memtrace("explain", "--freeze", "-p", str(target.pid)).stdout,
                          r"It was paused for \d+\.\d ms")
 

@@ -556,6 +556,69 @@ constexpr int kPauses = 5;
 constexpr std::chrono::nanoseconds kLongestPause = std::chrono::milliseconds(500);  // all together
 constexpr std::chrono::milliseconds kBetweenPauses{10};                             // long enough for the thread to run
 
+struct Snapshot {
+    Explanation explanation;
+    std::vector<MappedMemory> memory;
+};
+
+Snapshot take_snapshot(int pid, const FoundPython &python, std::optional<PymallocPlace> place, int attempts) {
+    Explainer explainer(pid, python, place, attempts);
+    Explanation explanation = explainer.explain();
+    return {std::move(explanation), explainer.memory()};
+}
+
+Snapshot take_snapshot_paused(int pid, const FoundPython &python, const std::function<void()> &on_read) {
+    // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
+    std::optional<PymallocPlace> place;
+    if (is_known(python))
+        place = look_again(kAttempts, [&] {
+            return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_memory_of(pid).parts));
+        });
+    std::chrono::nanoseconds paused{0}, last_pause{0};
+    bool is_time_up = false;
+    auto pause = [&] {
+        FrozenProcess frozen(pid, kLongestPause - paused);
+        ReadingChild::Watch until_due([&] {
+            frozen.let_go_when_due();
+            if (on_read)
+                on_read();
+        });
+        Snapshot snapshot = take_snapshot(pid, python, place, 1);
+        last_pause = frozen.release();
+        paused += last_pause;
+        is_time_up = frozen.was_due();
+        return snapshot;
+    };
+    Snapshot best = pause();
+    bool is_of_one_moment = !is_time_up;
+    for (int pauses = 1; is_contradictory(best.explanation) && pauses < kPauses && !is_time_up; pauses++) {
+        if ((is_time_up = kLongestPause - paused < last_pause))
+            break;
+        std::this_thread::sleep_for(kBetweenPauses);
+        try {
+            Snapshot snapshot = pause();
+            // In the middle of an allocation, but of one moment, is better than of several.
+            if (!is_time_up)
+                best = std::move(snapshot);
+        } catch (const Failure &) {  // it cannot be paused now, or has ended
+            is_time_up = true;
+        }
+    }
+    constexpr auto kLongestMs = std::chrono::duration_cast<std::chrono::milliseconds>(kLongestPause).count();
+    if (!is_of_one_moment)
+        best.explanation.incomplete.push_back(
+            fmt::format("It was paused for {} ms, which is the longest, and then went on: what was read later is not "
+                        "of the same moment.",
+                        kLongestMs));
+    else if (is_time_up)
+        best.explanation.incomplete.push_back(
+            fmt::format("What was read contradicts itself, as in the middle of an allocation, and it could not be "
+                        "paused again: {} ms is the longest, all together.",
+                        kLongestMs));
+    best.explanation.frozen_ns = static_cast<uint64_t>(paused.count());
+    return best;
+}
+
 }  // namespace
 
 int64_t Traced::copied_bytes() const {
@@ -573,46 +636,10 @@ int64_t Explanation::layer(std::string_view owner) const {
 Explanation explain(int pid, const FoundPython &python, bool freeze, Traced traced,
                     const std::function<void()> &on_read) {
     auto started = std::chrono::steady_clock::now();
-    Explanation explanation;
-    std::vector<MappedMemory> memory;
-    auto read = [&](std::optional<PymallocPlace> place, int attempts) {
-        Explainer explainer(pid, python, place, attempts);
-        explanation = explainer.explain();
-        memory = explainer.memory();
-    };
     ReadingChild::Watch watch(on_read);
     uint64_t left_out_before = MemoryBudget::instance().left_out();
-    if (!freeze) {
-        read(std::nullopt, kAttempts);
-    } else {
-        // While it allocates, it may take some attempts to find what agrees; if none does, it is found while paused.
-        std::optional<PymallocPlace> place;
-        if (is_known(python))
-            place = look_again(kAttempts, [&] {
-                return find_pymalloc(ResidentMemory(pid), data_of(python.file, read_memory_of(pid).parts));
-            });
-        std::chrono::nanoseconds paused{0};
-        bool was_due = false;
-        for (int pause = 0; pause == 0 || (pause < kPauses && is_contradictory(explanation) && !was_due); pause++) {
-            if (pause)
-                std::this_thread::sleep_for(kBetweenPauses);
-            FrozenProcess frozen(pid, kLongestPause - paused);
-            ReadingChild::Watch until_due([&] {
-                frozen.let_go_when_due();
-                if (on_read)
-                    on_read();
-            });
-            read(place, 1);
-            paused += frozen.release();
-            was_due = frozen.was_due() || paused >= kLongestPause;
-        }
-        if (was_due)
-            explanation.incomplete.push_back(
-                fmt::format("It was paused for {} ms, which is the longest, and then went on: what was read later is "
-                            "not of the same moment.",
-                            std::chrono::duration_cast<std::chrono::milliseconds>(kLongestPause).count()));
-        explanation.frozen_ns = static_cast<uint64_t>(paused.count());
-    }
+    auto [explanation, memory] =
+        freeze ? take_snapshot_paused(pid, python, on_read) : take_snapshot(pid, python, std::nullopt, kAttempts);
     std::vector<Mapping> mappings;
     for (const MappedMemory &part : memory)
         mappings.push_back(part.mapping);
