@@ -11,7 +11,7 @@ namespace {
 constexpr uint64_t kLargestSmall = 512;  // SMALL_REQUEST_THRESHOLD: pymalloc has no larger blocks
 constexpr size_t kMaxLarge = 1 << 20;    // 64 MiB of ours
 constexpr size_t kMaxOwners = 1 << 20;
-constexpr size_t kMaxMappings = 1 << 16;  // vm.max_map_count
+constexpr size_t kMaxObjectMappings = 1 << 16;  // vm.max_map_count
 constexpr size_t kMaxPinAddresses = 8;    // of an arena
 constexpr size_t kMaxPinned = 1 << 16;    // arenas
 constexpr size_t kMaxSizes = 4096;
@@ -157,7 +157,7 @@ void CensusTaker::add_mapping(uint32_t type, std::span<const uint8_t> block) {
         return;
     uint64_t start = word_at(block, kind.object_at + kind.buffer_at);
     uint64_t bytes = word_at(block, kind.object_at + kind.buffer_at + sizeof(uint64_t));
-    if (start && bytes && bytes <= UINT64_MAX - start && mappings_.size() < kMaxMappings)
+    if (start && bytes && bytes <= UINT64_MAX - start && mappings_.size() < kMaxObjectMappings)
         mappings_.push_back({type, {start, start + bytes}});
 }
 
