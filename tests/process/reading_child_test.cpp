@@ -18,6 +18,7 @@
 #include <numeric>
 #include <vector>
 
+#include "process/given_up.h"
 #include "process/remote_memory.h"
 
 namespace memtrace {
@@ -106,8 +107,8 @@ TEST(ReadingChild, ReadsWhatIsThere) {
 }
 
 TEST(ReadingChild, IsLeftBehindWhereAPageIsNeverBrought) {
-    ReadingChild &child = ReadingChild::instance();
-    size_t before = child.given_up().size();
+    GivenUp &given_up = GivenUp::instance();
+    size_t before = given_up.times(GivenUp::kMemory);
     Target held, other;
     if (!held.is_ready() || !other.is_ready()) {
         if (getenv("CI"))
@@ -118,7 +119,9 @@ TEST(ReadingChild, IsLeftBehindWhereAPageIsNeverBrought) {
     EXPECT_FALSE(ProcessMemory(held.pid()).read_value<uint32_t>(held.held()));
     EXPECT_EQ(errno, ETIMEDOUT);
     EXPECT_LT(Clock::now() - begin, 3s);
-    EXPECT_TRUE(child.given_up().contains(held.pid()));
+    EXPECT_TRUE(given_up.contains(held.pid(), GivenUp::kMemory));
+    EXPECT_FALSE(given_up.contains(held.pid(), GivenUp::kFiles));
+    EXPECT_NE(given_up.why(held.pid()), "");
 
     // It holds us but once, and nobody else.
     begin = Clock::now();
@@ -130,7 +133,12 @@ TEST(ReadingChild, IsLeftBehindWhereAPageIsNeverBrought) {
     begin = Clock::now();
     EXPECT_FALSE(ProcessMemory(other.pid()).read_value<uint32_t>(other.held()));
     EXPECT_LT(Clock::now() - begin, 1500ms);
-    EXPECT_EQ(child.given_up().size(), before + 2);
+    EXPECT_EQ(given_up.times(GivenUp::kMemory), before + 2);
+
+    // When it has ended, another may have its number.
+    given_up.forget(held.pid());
+    EXPECT_EQ(ProcessMemory(held.pid()).read_value<uint32_t>(held.good() + 4), 1u);
+    EXPECT_EQ(given_up.times(GivenUp::kMemory), before + 2);
 }
 
 }  // namespace

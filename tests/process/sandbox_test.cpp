@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@
 #include <memory>
 #include <sstream>
 #include <vector>
+
+#include "process/given_up.h"
 
 namespace memtrace {
 namespace {
@@ -118,11 +121,25 @@ TEST(Sandbox, AProcessCanUseUpItsTimeButOnce) {
     auto answers = [] { return [] { return std::string("yes"); }; };
     EXPECT_EQ(ask_sandbox(1, {.time = 800ms}, forever), std::nullopt);
     EXPECT_EQ(ask_sandbox(1, {}, answers), std::nullopt);
-    EXPECT_TRUE(unreadable_processes().contains(1));
+    EXPECT_TRUE(GivenUp::instance().contains(1, GivenUp::kFiles));
     auto begin = std::chrono::steady_clock::now();
     EXPECT_EQ(ask_sandbox(2, {.time = 8s}, forever), std::nullopt);
     EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
     EXPECT_EQ(ask_sandbox(3, {}, answers), "yes");
+}
+
+TEST(Sandbox, SaysWhereItCannotBeStarted) {
+    auto answers = [] { return [] { return std::string("yes"); }; };
+    rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    rlimit none{0, files.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+    EXPECT_EQ(ask_sandbox(4, {}, answers), std::nullopt);
+    setrlimit(RLIMIT_NOFILE, &files);
+    EXPECT_NE(why_no_sandbox().find("Too many open files"), std::string::npos) << why_no_sandbox();
+    EXPECT_FALSE(GivenUp::instance().contains(4));
+    EXPECT_EQ(ask_sandbox(4, {}, answers), "yes");
+    EXPECT_EQ(why_no_sandbox(), "");
 }
 
 #ifndef MEMTRACE_SANITIZED

@@ -13,7 +13,7 @@
 
 #include "base/memory_budget.h"
 #include "process/reading_child.h"
-#include "process/sandbox.h"
+#include "process/given_up.h"
 
 namespace memtrace {
 
@@ -176,7 +176,8 @@ void Session::look_for_jit() {
 
 // Of processes that live: a stack is unwound by the files that they have mapped.
 void Session::name_native_places() {
-    size_t before = unreadable_processes().size();
+    const GivenUp &given_up = GivenUp::instance();
+    size_t before = given_up.times(GivenUp::kFiles);
     for (uint32_t id : natives_.waiting()) {
         const mt_account *account = tracer_.account(id);
         if (!account || account->state != MT_ACCOUNT_OPEN) {
@@ -185,7 +186,7 @@ void Session::name_native_places() {
         }
         for (const auto &[key, site] : natives_.name(id, static_cast<int>(account->tgid)))
             tracer_.set_native_site(key, site);
-        if (unreadable_processes().size() > before)
+        if (given_up.times(GivenUp::kFiles) > before)
             break;  // it took long: first, what else there is to do
     }
     next_naming_ = Clock::now() + kNamingEvery;
@@ -317,7 +318,7 @@ void Session::search_interpreters() {
             it = searching_.erase(it);
             continue;
         }
-        if (!why_untold(static_cast<int>(account->tgid)).empty()) {
+        if (GivenUp::instance().contains(static_cast<int>(account->tgid))) {
             it = searching_.erase(it);
             break;  // it took long: first, what else there is to do
         }
@@ -382,6 +383,7 @@ void Session::collect_closed() {
     for (const AccountData &account : std::span(collected_).last(closed.size())) {
         owned_.forget(account.account.id);
         tracer_.forget(account);
+        GivenUp::instance().forget(static_cast<int>(account.account.tgid));
     }
     if (!MemoryBudget::instance().allows(Detail::kEnded))
         shorten_collected();
@@ -433,8 +435,8 @@ std::map<std::string, uint64_t> Session::failures() const {
         {"code_unreadable", codes_.incomplete()},
         {"imports_full", imports_left_out_},
         {"memory_short", MemoryBudget::instance().left_out()},
-        {"processes_given_up", ReadingChild::instance().given_up().size()},
-        {"processes_unreadable", unreadable_processes().size()},
+        {"processes_given_up", GivenUp::instance().times(GivenUp::kMemory)},
+        {"processes_unreadable", GivenUp::instance().times(GivenUp::kFiles)},
         {"record_malformed", malformed_records_},
         {"stacks_left_out", codes_.stacks_left_out()},
         {"sources_full", source_roots_ - std::min(source_roots_, kMaxSourceRoots)},

@@ -14,6 +14,7 @@
 #include "base/memory_budget.h"
 #include "explain/process_snapshot.h"
 #include "process/frozen_process.h"
+#include "process/given_up.h"
 #include "process/reading_child.h"
 
 namespace memtrace {
@@ -116,7 +117,7 @@ Explanation explain(int pid, const FoundPython &python, bool freeze, Traced trac
     for (const MappedMemory &part : mapped)
         mappings.push_back(part.mapping);
     explanation.c_allocator = find_c_allocator(pid, mappings, python.file, python.bias, ResidentMemory(pid));
-    if (ReadingChild::instance().given_up().contains(pid))
+    if (GivenUp::instance().contains(pid, GivenUp::kMemory))
         explanation.incomplete.push_back(
             "A page of its memory was not brought for a second, as with FUSE or userfaultfd: nothing more was read of "
             "it, and what was not read by then is not told apart.");

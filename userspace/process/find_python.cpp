@@ -21,6 +21,7 @@
 #include "process/proc_files.h"
 #include "process/reading_child.h"
 #include "process/regular_file.h"
+#include "process/given_up.h"
 #include "process/sandbox.h"
 #include "process/short_functions.h"
 #include "process/thread_descriptor.h"
@@ -326,12 +327,8 @@ std::optional<FoundPython> find_python(int pid) {
 }
 
 std::string why_untold(int pid) {
-    if (unreadable_processes().contains(pid))
-        return "a file that it maps could not be read to the end: it is forged, held back, or larger than may be read "
-               "(2 s, 256 MiB)";
-    if (ReadingChild::instance().given_up().contains(pid))
-        return ReadingChild::describe(ETIMEDOUT);
-    return "";
+    std::string why = GivenUp::instance().why(pid);
+    return why.empty() ? why_no_sandbox() : why;
 }
 
 std::optional<FoundPython> find_python_in_file(const std::string &path) {

@@ -20,7 +20,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,6 +36,9 @@ struct PageTables {
     uint64_t number;
 };
 
+struct ReadingExchange;
+enum class Reading;
+
 // Not thread-safe. There is one, which has its child from the first read on.
 class ReadingChild {
   public:
@@ -46,7 +48,8 @@ class ReadingChild {
     ~ReadingChild();
 
     // `size` bytes at each of these addresses, at most kMaxAddresses, one after the other: how many bytes could be
-    // read, up to the first that could not. -1: none, and errno says why; ETIMEDOUT: the process has been given up.
+    // read, up to the first that could not. -1: none, and errno says why; ETIMEDOUT: the process has been given up
+    // (GivenUp::kMemory).
     ssize_t read_memory(int pid, std::span<const uint64_t> addresses, void *into, size_t size);
     // `size` bytes at this address, if all of their pages are in memory: none is brought there. -1: not all are, or as
     // above.
@@ -54,7 +57,7 @@ class ReadingChild {
     // Those pages of [start, end), page aligned and at most kMostCopied, that are in memory, each at its place; one bit
     // a page in `present`, which is not longer. False: they could not be told.
     bool copy_resident(const PageTables &tables, uint64_t start, uint64_t end, void *into, std::vector<bool> &present);
-    static constexpr size_t kMostCopied = 1 << 20;
+    static constexpr size_t kMostCopied = 1 << 20;  // an arena of pymalloc
     // At most `size` bytes of /proc/PID/NAME, from `offset` on: 0 at its end. At the beginning it is opened anew. As
     // above.
     ssize_t read_proc_file(int pid, const std::string &name, uint64_t offset, void *into, size_t size);
@@ -71,10 +74,6 @@ class ReadingChild {
                       size_t size);
     // Whether there is a file or a folder there, as `who` can see.
     bool has_file(int pid, const Credentials &who, int root, const std::string &path);
-    // The processes that were given up since the beginning.
-    const std::set<int> &given_up() const {
-        return given_up_;
-    }
     // In words, for a request that failed with this errno.
     static std::string describe(int error);
 
@@ -92,10 +91,6 @@ class ReadingChild {
     };
 
   private:
-    struct Bell;
-    enum class Operation;
-    struct Exchange;
-
     ReadingChild() = default;
     bool start(int pid);
     void end();
@@ -105,15 +100,11 @@ class ReadingChild {
     std::chrono::milliseconds patience() const;
     ssize_t ask(int pid);
     ssize_t ask_for_bytes(int pid, void *into, size_t size);
-    ssize_t ask_of_tables(Operation operation, const PageTables &tables, uint64_t address, size_t size);
-    [[noreturn]] static void serve(Exchange &exchange);
-    static ssize_t answer(Exchange &exchange);
-    static ssize_t answer_of_tables(Exchange &exchange);
+    ssize_t ask_of_tables(Reading operation, const PageTables &tables, uint64_t address, size_t size);
 
-    Exchange *exchange_ = nullptr;
+    ReadingExchange *exchange_ = nullptr;
     pid_t child_ = -1;
     size_t left_behind_ = 0;
-    std::set<int> given_up_;
     std::function<void()> look_;
 };
 

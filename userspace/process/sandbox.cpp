@@ -2,6 +2,7 @@
 #include "process/sandbox.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -20,11 +21,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
 #include "base/file_descriptor.h"
 #include "process/capabilities.h"
+#include "process/given_up.h"
 
 namespace memtrace {
 
@@ -199,15 +202,7 @@ void become_helper(std::vector<int> keep) {
 
 namespace {
 
-struct GivenUp {
-    std::set<int> processes;
-    int times = 0;
-};
-
-GivenUp &given_up() {
-    static GivenUp all;
-    return all;
-}
+int start_error = 0;  // errno, of the last child
 
 // Up to the answer's end, or for this long.
 std::string read_answer(int input, const SandboxLimits &limits) {
@@ -230,22 +225,28 @@ std::string read_answer(int input, const SandboxLimits &limits) {
 
 }  // namespace
 
-const std::set<int> &unreadable_processes() {
-    return given_up().processes;
+std::string why_no_sandbox() {
+    return start_error
+               ? fmt::format("memtrace could not start a process to read its files in: {}", strerror(start_error))
+               : "";
 }
 
 std::optional<std::string> ask_sandbox(int pid, const SandboxLimits &limits, const std::function<Work()> &open) {
-    if (given_up().processes.contains(pid))
+    GivenUp &given_up = GivenUp::instance();
+    if (given_up.contains(pid, GivenUp::kFiles))
         return std::nullopt;
     SandboxLimits reduced = limits;
-    reduced.time /= 1 << std::min(given_up().times, 3);
+    reduced.time /= 1 << std::min<size_t>(given_up.times(GivenUp::kFiles), 3);
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0)
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        start_error = errno;
         return std::nullopt;
+    }
     FileDescriptor input(ends[0]), output(ends[1]);
     pid_t child = fork();
     if (child == 0)
         answer_and_exit(reduced, output.get(), open);
+    start_error = child < 0 ? errno : 0;
     output.reset();
     if (child < 0)
         return std::nullopt;
@@ -253,9 +254,7 @@ std::optional<std::string> ask_sandbox(int pid, const SandboxLimits &limits, con
     std::string text = read_answer(input.get(), reduced);
     if (end_child(child) || text.size() >= reduced.answer_bytes)
         return text;
-    given_up().times++;
-    if (pid)
-        given_up().processes.insert(pid);
+    given_up.add(pid, GivenUp::kFiles);
     return std::nullopt;
 }
 

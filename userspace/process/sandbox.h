@@ -14,7 +14,6 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -30,12 +29,13 @@ using Work = std::function<std::string()>;
 
 // In a child, runs `open` with our rights, which is to open files of process `pid` (0: nobody's), and then what that
 // returned, without any. Gives what this returned; null when it did not get so far: it used up its time or memory, or
-// faulted. Such a process is given up, so that it can do that but once, and the next has half the time, an eighth of it
-// at last. Takes a little more than that at most. The child has no files but those that it opens. Not thread-safe.
+// faulted. Such a process is given up (GivenUp::kFiles), so that it can do that but once, and the next has half the
+// time, an eighth of it at last. Takes a little more than that at most. The child has no files but those that it opens.
+// Null, too, where no child can be started, which why_no_sandbox() tells of. Not thread-safe.
 std::optional<std::string> ask_sandbox(int pid, const SandboxLimits &limits, const std::function<Work()> &open);
 
-// The processes whose files could not be read to the end since the beginning: nothing more is read of them.
-const std::set<int> &unreadable_processes();
+// Why the last child could not be started, as a clause; empty when it could.
+std::string why_no_sandbox();
 
 // For `open`: it may have so many files open, as far as that may be had.
 void allow_open_files(size_t count);
