@@ -30,7 +30,7 @@ class HostileTest(RootTest):
         self.assertEqual(process.stdout.readline(), "ready\n")
         return process
 
-    def bounded(self, *args, seconds=0.0, during=lambda: None):
+    def bounded(self, *args, seconds=0.0, memory=MOST_MEMORY, during=lambda: None):
         """Runs memtrace within its bounds; its output, messages and exit status."""
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
             begin = time.monotonic()
@@ -41,7 +41,7 @@ class HostileTest(RootTest):
             process.returncode = os.waitstatus_to_exitcode(status)
             took = time.monotonic() - begin
             if not SANITIZED:
-                self.assertLess(used.ru_maxrss << 10, MOST_MEMORY)
+                self.assertLess(used.ru_maxrss << 10, memory)
                 self.assertLess(took, seconds + MOST_SECONDS)
             for stream in (output, messages):
                 stream.seek(0)
@@ -167,6 +167,23 @@ class HostileTest(RootTest):
         report = self.traced(target, "--no-look", seconds=8)
         for process in report["processes"]:
             self.assertLessEqual(len(process["cmdline"]), 257)
+
+    def test_processes_that_end_and_are_many(self):
+        """What is kept of them has a bound. The largest stay, and so do sums of Python's."""
+        small, pythons = (2000, 20) if SANITIZED else (20000, 100)
+        report = self.path("report.json")
+        _, messages, status = self.bounded(
+            "run", "-q", "--max-memory", "32MiB", "--format", "json", "-o", report, "--", "sh", "-c",
+            f'for i in $(seq {pythons}); do {PYTHON} -I -S -c "[bytes(i) for i in range(2000)]"; done; '
+            f'for i in $(seq {small}); do (:); done', seconds=60, memory=64 * MIB)  # of which 16 are the program's own pages
+        self.assertEqual(status, 0, messages)
+        report = load(report)
+        left_out = report["failures"].get("processes_left_out", 0)
+        self.assertGreater(len(report["processes"]) + left_out, small + pythons)
+        if not SANITIZED:
+            self.assertGreater(left_out, small / 2)
+        self.assertEqual(sum(bool(process["python"]) for process in report["processes"]), pythons)
+        self.assert_conserved(report)
 
     def test_blocks_of_a_terabyte(self):
         target = self.target("sparse_blocks", "sparse", "20")

@@ -29,6 +29,12 @@ Report small_report() {
     return report;
 }
 
+nlohmann::json json_of(const Report &report) {
+    std::string text;
+    render_json(report, [&text](std::string_view piece) { text += piece; });
+    return nlohmann::json::parse(text);
+}
+
 TEST(Render, MebibytesHaveTwoDecimalsAndNoNegativeZero) {
     EXPECT_EQ(render_mib(-8003584), "-7.63 MiB");
     EXPECT_EQ(render_mib(-4096), "0.00 MiB");
@@ -106,7 +112,7 @@ TEST(Render, TheLookThatIsMissingAndTheOneThatHeldTheCommand) {
     report.processes[0].look.missing = "it had ended";
     EXPECT_NE(render_table(report, false).find("\nWhy memory is resident was not looked at: it had ended.\n"),
               std::string::npos);
-    EXPECT_TRUE(nlohmann::json::parse(render_json(report))["processes"][0]["held_ns"].is_null());
+    EXPECT_TRUE(json_of(report)["processes"][0]["held_ns"].is_null());
     report.processes[0].look.held_ns = 1'260'000'000;
     EXPECT_NE(render_table(report, false).find("It was held for 1.26 s"), std::string::npos);
 }
@@ -137,7 +143,7 @@ TEST(Render, CommandLinesCannotObeyTheTerminal) {
 }
 
 TEST(Render, JsonKeepsIntegersAndNulls) {
-    auto json = nlohmann::json::parse(render_json(small_report()));
+    auto json = json_of(small_report());
     auto process = json["processes"][0];
     EXPECT_EQ(process["rss"]["unexplained_bytes"], 0);
     EXPECT_EQ(process["lines"].size(), 1u);
@@ -151,15 +157,15 @@ TEST(Render, JsonKeepsIntegersAndNulls) {
 TEST(Render, JsonTellsNoProbesFromUnknownProbes) {
     Report report = small_report();
     report.processes[0].python->usdt = std::vector<std::string>{};
-    EXPECT_EQ(nlohmann::json::parse(render_json(report))["processes"][0]["python"]["usdt"], nlohmann::json::array());
+    EXPECT_EQ(json_of(report)["processes"][0]["python"]["usdt"], nlohmann::json::array());
     report.processes[0].python->usdt->push_back("line");
-    EXPECT_EQ(nlohmann::json::parse(render_json(report))["processes"][0]["python"]["usdt"][0], "line");
+    EXPECT_EQ(json_of(report)["processes"][0]["python"]["usdt"][0], "line");
 }
 
 TEST(Render, JsonSurvivesBytesThatAreNoText) {
     Report report = small_report();
     report.processes[0].cmdline = {"\xff\xfe"};
-    EXPECT_NO_THROW(nlohmann::json::parse(render_json(report)));
+    EXPECT_NO_THROW(json_of(report));
 }
 
 TEST(Render, StatusLine) {

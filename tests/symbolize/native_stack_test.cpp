@@ -35,7 +35,7 @@ struct SelfRecorder {
 
 namespace {
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)  // whose stack is not to be copied
+#if defined(__x86_64__) && !defined(MEMTRACE_SANITIZED)  // whose stack is not to be copied
 
 TEST(NativeStackTest, NamesTheInnermostFunctionThatIsNoLibraryRoutine) {
     SelfRecorder self;

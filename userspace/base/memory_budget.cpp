@@ -12,7 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kLookAgain = 10ms;  // in which records take some MiB at most
-constexpr double kShares[] = {0.60, 0.60, 0.70, 0.75, 0.75, 0.85, 0.85};
+constexpr double kShares[] = {0.60, 0.60, 0.70, 0.72, 0.75, 0.75, 0.85, 0.85, 0.90};
 #ifdef MEMTRACE_SANITIZED  // whose own memory is several times ours
 constexpr double kOurs = 0.125;
 #else
@@ -39,11 +39,8 @@ double MemoryBudget::used_share() {
     return share_;
 }
 
-bool MemoryBudget::allows(Detail detail) {
-    if (used_share() < kShares[static_cast<int>(detail)])
-        return true;
-    left_out_++;
-    return false;
+bool MemoryBudget::has_room(Detail detail) {
+    return used_share() < kShares[static_cast<int>(detail)];
 }
 
 }  // namespace memtrace

@@ -149,7 +149,11 @@ void write_report(Session &session, const Options &options, Output &output, Last
     if (options.redact)
         redact(report);
     bool all_functions = !options.filter.files.empty() || !options.filter.functions.empty();
-    output.write(options.format == Format::kJson ? render_json(report) : render_table(report, all_functions));
+    if (options.format == Format::kJson)
+        render_json(report, [&output](std::string_view piece) { output.append(piece); });
+    else
+        output.append(render_table(report, all_functions));
+    output.finish();
 }
 
 Readers readers(const Options &options) {

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "base/failure.h"
 #include "base/printable.h"
@@ -107,23 +108,30 @@ bool Output::take_place() {
     return true;
 }
 
-void Output::write(const std::string &text) {
+void Output::begin() {
     if (fd_ < 3 && was_closed[fd_])
         fail("cannot write the report: {} is closed; use -o FILE", name_);
     struct stat status;
     if (file_ && fstat(fd_, &status) == 0 && S_ISREG(status.st_mode) && ftruncate(fd_, 0) != 0)
         fail("cannot write the report to {}: {}", name_, strerror(errno));
+}
+
+void Output::append(std::string_view text) {
+    if (!std::exchange(begun_, true))
+        begin();
     std::string shown = printable_lines(text);
-    size_t done = 0;
-    while (done < shown.size()) {
+    for (size_t done = 0; done < shown.size();) {
         ssize_t n = ::write(fd_, shown.data() + done, shown.size() - done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            fail("cannot write the report to {}: {} ({} of {} bytes were written)", name_, strerror(errno), done,
-                 shown.size());
+            fail("cannot write the report to {}: {} (after {} bytes)", name_, strerror(errno), written_);
         done += static_cast<size_t>(n);
+        written_ += static_cast<size_t>(n);
     }
+}
+
+void Output::finish() {
     RaisedCapabilities to_write_where_root_may;
     if (!place_.empty() && !take_place())
         fail("cannot write the report to {}: {}", name_, strerror(errno));

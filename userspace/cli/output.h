@@ -2,7 +2,9 @@
 // Where the report goes. Tried before tracing begins, so that a mistake costs nothing.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 
 #include "base/file_descriptor.h"
 
@@ -28,10 +30,17 @@ class Output {
     Output(const Output &) = delete;
     Output &operator=(const Output &) = delete;
 
-    // All of it, or a Failure. Nothing is written that a terminal would obey.
-    void write(const std::string &text);
+    // Piece by piece, each of whole lines. All of it, or a Failure. Nothing is written that a terminal would obey.
+    void append(std::string_view text);
+    // After the last piece: from now on it is in its place.
+    void finish();
+    void write(std::string_view text) {
+        append(text);
+        finish();
+    }
 
   private:
+    void begin();
     void open_beside(const std::string &path, Readers readers);
     bool take_place();
 
@@ -40,6 +49,8 @@ class Output {
     std::string beside_;  // its name until then; empty: it has none
     FileDescriptor file_;
     int fd_;
+    bool begun_ = false;
+    size_t written_ = 0;  // bytes
 };
 
 }  // namespace memtrace

@@ -141,6 +141,7 @@ class Session {
     void collect(const std::vector<const mt_account *> &accounts);
     void collect_closed();
     void shorten_collected();
+    void drop_collected();
     void sum_owned_ranges(const mt_account &closed);
     std::shared_ptr<SourceFiles> open_sources(int pid);
     // From now on an exec of its file is known to start it. What it returns has the file's probes, read once.
@@ -161,12 +162,13 @@ class Session {
         Clock::time_point since;
         Clock::time_point next;
     };
-    std::map<uint32_t, Search> searching_;                        // accounts whose interpreter is not found yet
+    std::map<uint32_t, Search> searching_;  // accounts whose interpreter is not found yet
     // By device and inode of the executable.
     std::map<std::pair<uint64_t, uint64_t>, std::shared_ptr<const FoundPython>> known_;
-    std::set<std::tuple<Probed, uint64_t, uint64_t>> refused_;    // probes that the user was told of, by interpreter
+    std::set<std::tuple<Probed, uint64_t, uint64_t>> refused_;  // probes that the user was told of, by interpreter
     std::vector<AccountData> collected_;
     size_t shortened_ = 0;  // of the first of these, only sums are kept
+    uint64_t processes_left_out_ = 0;
     uint64_t malformed_records_ = 0;
     uint64_t imports_left_out_ = 0;  // events
     size_t source_roots_ = 0;        // that were asked for

@@ -70,6 +70,9 @@ constexpr FailureWords kFailures[] = {
      "given up: a page of its memory was not brought for a second. Nothing more was read of it, and what has no name "
      "for "
      "that is in [line unknown] or \"?\""},
+    {"processes_left_out", "process", "processes",
+     "left out of this report, the smallest of those that had ended, because memtrace's own memory was short "
+     "(--max-memory)"},
     {"processes_unreadable", "process", "processes",
      "given up: a file mapped there could not be read to the end, in the time and memory that there are for that. "
      "What has no name for that is \"no CPython found in it\", or in [no python frame]"},

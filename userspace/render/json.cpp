@@ -261,9 +261,13 @@ json render_process(const ReportProcess &process) {
             {"missing", render_missing(process.missing)}};
 }
 
+std::string dump(const json &value) {
+    return value.dump(2, ' ', true, json::error_handler_t::replace);
+}
+
 }  // namespace
 
-std::string render_json(const Report &report) {
+void render_json(const Report &report, const std::function<void(std::string_view)> &write) {
     json programs = nullptr;
     if (!report.programs.empty()) {
         programs = json::array();
@@ -274,9 +278,6 @@ std::string render_json(const Report &report) {
     if (report.line_check)
         line_check = {{"frames_compared", report.line_check->compared},
                       {"frames_differing", report.line_check->differing}};
-    json processes = json::array();
-    for (const ReportProcess &process : report.processes)
-        processes.push_back(render_process(process));
     json root = {{"schema", "memtrace.report/1"},
                  {"engine", report.engine},
                  {"line_check", line_check},
@@ -290,9 +291,19 @@ std::string render_json(const Report &report) {
                    {"cpu_ns", report.tracer_cpu_ns},
                    {"peak_rss_bytes", report.tracer_peak_rss_bytes},
                    {"bpf_map_bytes", or_null(report.tracer_map_bytes)},
-                   {"programs", programs}}},
-                 {"processes", processes}};
-    return root.dump(2, ' ', true, json::error_handler_t::replace) + "\n";
+                   {"programs", programs}}}};
+    // The last member is added to its text.
+    std::string head = dump(root);
+    head.resize(head.size() - std::string_view("\n}").size());
+    write(head + ",\n  \"processes\": [\n");
+    for (const ReportProcess &process : report.processes) {
+        std::string text = dump(render_process(process));
+        std::string indented = "    ";
+        for (char c : text)
+            indented += c == '\n' ? std::string("\n    ") : std::string(1, c);
+        write(indented + (&process == &report.processes.back() ? "\n" : ",\n"));
+    }
+    write("  ]\n}\n");
 }
 
 }  // namespace memtrace

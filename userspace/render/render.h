@@ -2,7 +2,9 @@
 // Pure functions from a report to text.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <string_view>
 
 #include "collect/session.h"
 #include "explain/explain.h"
@@ -14,8 +16,9 @@ namespace memtrace {
 // For people. With `all_functions`, also those of the standard library and of installed packages.
 std::string render_table(const Report &report, bool all_functions);
 
-// The contract of docs/report.schema.json.
-std::string render_json(const Report &report);
+// The contract of docs/report.schema.json. There may be thousands of processes, so `write` gets it in pieces of whole
+// lines, one after the other.
+void render_json(const Report &report, const std::function<void(std::string_view)> &write);
 
 // What memtrace doctor found: for people, and as docs/doctor.schema.json describes it.
 std::string render_doctor_table(const Diagnosis &diagnosis);

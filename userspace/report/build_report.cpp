@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <functional>
 #include <set>
+#include <tuple>
 
+#include "base/memory_budget.h"
 #include "collect/kernel.h"
 #include "ledger/heaviest_chain.h"
 #include "symbolize/library_files.h"
@@ -224,6 +226,7 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     process.closed_by = account.closed_by == MT_CLOSED_BY_EXIT   ? "exit"
                         : account.closed_by == MT_CLOSED_BY_EXEC ? "exec"
                                                                  : "detach";
+    process.opened_ns = account.opened_ns;
     process.duration_ns = account.closed_ns > account.opened_ns ? account.closed_ns - account.opened_ns : 0;
     if (details.python) {
         process.python =
@@ -275,6 +278,24 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     return process;
 }
 
+bool has_ended(const AccountData &data) {
+    return data.account.closed_by != MT_CLOSED_BY_DETACH;
+}
+
+// In the order in which they may count on memory: those that live, the command that was to be run, and then the
+// largest.
+std::vector<const AccountData *> by_weight(const Session &session) {
+    std::vector<const AccountData *> accounts;
+    for (const AccountData &data : session.accounts())
+        accounts.push_back(&data);
+    auto weight = [&](const AccountData *data) {
+        return std::tuple(!has_ended(*data), session.is_expected(data->account), data->account.peak_rss);
+    };
+    std::stable_sort(accounts.begin(), accounts.end(),
+                     [&](const auto *a, const auto *b) { return weight(a) > weight(b); });
+    return accounts;
+}
+
 }  // namespace
 
 Report build_report(Session &session, const ReportFilter &filter, LastLook &look) {
@@ -288,18 +309,25 @@ Report build_report(Session &session, const ReportFilter &filter, LastLook &look
     std::map<uint32_t, int> pid_of;
     for (const AccountData &data : session.accounts())
         pid_of[data.account.id] = static_cast<int>(data.account.tgid);
-    std::vector<const AccountData *> in_order;
-    for (const AccountData &data : session.accounts())
-        in_order.push_back(&data);
-    std::stable_sort(in_order.begin(), in_order.end(),
-                     [](const auto *a, const auto *b) { return a->account.opened_ns < b->account.opened_ns; });
-    for (const AccountData *data : in_order) {
+    uint64_t left_out = 0;
+    report.processes.reserve(session.accounts().size());
+    for (const AccountData *data : by_weight(session)) {
+        if (has_ended(*data) && !MemoryBudget::instance().has_room(Detail::kReport)) {
+            left_out++;
+            continue;
+        }
         report.processes.push_back(build_process(session, *data, filter, look, getpagesize()));
         if (data->account.opened_by == MT_OPENED_BY_FORK && pid_of.contains(data->account.parent))
             report.processes.back().parent_pid = pid_of[data->account.parent];
     }
+    // (In place: stable_sort would copy them.)
+    std::sort(report.processes.begin(), report.processes.end(), [](const auto &a, const auto &b) {
+        return std::tuple(a.opened_ns, a.pid) < std::tuple(b.opened_ns, b.pid);
+    });
 
     report.failures = session.failures();  // those of reading sources too
+    if (left_out)
+        report.failures["processes_left_out"] += left_out;
 
     if (session.tracer().settings().engine == Engine::kLine) {
         report.engine = "line";

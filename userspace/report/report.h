@@ -116,6 +116,7 @@ struct ReportProcess {
     std::optional<std::string> cgroup;
     std::string opened_by;  // "attach", "exec", "fork"
     std::string closed_by;  // "detach", "exit", "exec"
+    uint64_t opened_ns = 0;  // of the monotonic clock; a report has them in this order
     uint64_t duration_ns = 0;
     std::optional<ReportPython> python;  // null: no CPython was found in it
     Balances balances;
