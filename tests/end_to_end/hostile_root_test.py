@@ -185,6 +185,29 @@ class HostileTest(RootTest):
         self.assertEqual(sum(bool(process["python"]) for process in report["processes"]), pythons)
         self.assert_conserved(report)
 
+    def test_a_list_that_goes_round_now_and_then(self):
+        target = self.target("ring_of_arenas", "300000" if SANITIZED else "1500000")
+        found = 0
+        for _ in range(5):
+            for options in ((), ("--freeze",)):
+                explanation = self.explained(target, *options)
+                found += explanation["glibc"] is not None
+                # Once each, whatever the list says.
+                self.assertLess(explanation["layers"][0]["resident_bytes"], explanation["rss_bytes"])
+        self.assertGreater(found, 0)
+
+    def test_stacks_that_are_deep(self):
+        """Of a recursion, of generators that wait for one another, of many threads."""
+        for kind, count in (("calls", 20000), ("generators", 5000), ("threads", 300)):
+            with self.subTest(kind=kind):
+                target = self.target("deep_stacks", kind, str(count))
+                self.explained(target)
+                self.assertLess(self.explained(target, "--freeze")["frozen_ns"], 600_000_000)
+                report = self.traced(target)
+                self.assert_conserved(report)
+                touched = max(row["grown_bytes"] for row in report["processes"][0]["lines"] if row["function"] == "touch")
+                self.assertGreaterEqual(touched, (count if kind == "threads" else 100) * MIB)
+
     def test_blocks_of_a_terabyte(self):
         target = self.target("sparse_blocks", "sparse", "20")
         self.explained(target)
