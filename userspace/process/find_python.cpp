@@ -18,10 +18,10 @@
 #include <sstream>
 
 #include "process/elf_image.h"
+#include "process/given_up.h"
 #include "process/proc_files.h"
 #include "process/reading_child.h"
 #include "process/regular_file.h"
-#include "process/given_up.h"
 #include "process/sandbox.h"
 #include "process/short_functions.h"
 #include "process/thread_descriptor.h"

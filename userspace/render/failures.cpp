@@ -47,8 +47,7 @@ constexpr FailureWords kFailures[] = {
      "not counted, because 131,072 lines are counted at most"},
     {"memory_short", "thing", "things",
      "left out to keep to --max-memory (256 MiB, unless told): source lines and looks at the end first, then names and "
-     "lines "
-     "of code, then stacks, whose changes are in [line unknown]"},
+     "lines of code, then stacks, whose changes are in [line unknown]"},
     {"native_full", "place in native code", "places in native code",
      "not named, because 1,024 are in a process: what was changed there is in [no python frame]"},
     {"no_scratch", "event", "events",
@@ -60,16 +59,13 @@ constexpr FailureWords kFailures[] = {
      "not received, because the ring buffer was full: these pages are in [address unknown], or are an earlier owner's"},
     {"page_faults_passed_over", "page fault", "page faults",
      "passed over, because a program of memtrace's was at another on that CPU: with --owners these pages are in "
-     "[address "
-     "unknown] or, where they were copied, not counted as copies; before Linux 6.2 what they changed is charged to "
-     "where the "
-     "thread was before"},
+     "[address unknown] or, where they were copied, not counted as copies; before Linux 6.2 what they changed is "
+     "charged to where the thread was before"},
     {"preempted", "event", "events",
      "met by a program that had preempted another of memtrace's: what changed is in [line unknown]"},
     {"processes_given_up", "process", "processes",
      "given up: a page of its memory was not brought for a second. Nothing more was read of it, and what has no name "
-     "for "
-     "that is in [line unknown] or \"?\""},
+     "for that is in [line unknown] or \"?\""},
     {"processes_left_out", "process", "processes",
      "left out of this report, the smallest of those that had ended, because memtrace's own memory was short "
      "(--max-memory)"},

@@ -297,11 +297,13 @@ void render_json(const Report &report, const std::function<void(std::string_view
     head.resize(head.size() - std::string_view("\n}").size());
     write(head + ",\n  \"processes\": [\n");
     for (const ReportProcess &process : report.processes) {
-        std::string text = dump(render_process(process));
-        std::string indented = "    ";
-        for (char c : text)
-            indented += c == '\n' ? std::string("\n    ") : std::string(1, c);
-        write(indented + (&process == &report.processes.back() ? "\n" : ",\n"));
+        std::string text = "    ";
+        for (char c : dump(render_process(process))) {
+            text += c;
+            if (c == '\n')
+                text += "    ";
+        }
+        write(text + (&process == &report.processes.back() ? "\n" : ",\n"));
     }
     write("  ]\n}\n");
 }

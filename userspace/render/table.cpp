@@ -159,8 +159,7 @@ void render_functions(std::string &out, const ReportProcess &process, bool all_f
     if (!wanted.empty())
         out +=
             "\nGrown is what a line, or what it calls, touched first; Returned is what it gave back, whoever had "
-            "touched "
-            "it.\n";
+            "touched it.\n";
     for (const ReportFunction *function : wanted)
         render_function(out, *function, counted_lines);
     if (cut && others)

@@ -22,8 +22,7 @@ std::string why_not_looked_at(const Session &session, const mt_account &account)
         return "it was not seen to run to its end, as when it ends by os._exit(), by a signal or by a crash";
     return fmt::format(
         "its end was not noticed: {}, and it gave no SIGINT back then, as CPython does unless SIGINT was ignored, as "
-        "in "
-        "jobs that a script starts in the background, or the program ends by os._exit() or a signal",
+        "in jobs that a script starts in the background, or the program ends by os._exit() or a signal",
         session.end_unwatched());
 }
 

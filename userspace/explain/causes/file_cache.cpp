@@ -44,8 +44,7 @@ void file_cache(const Explanation &explanation, std::vector<Finding> &findings) 
     Finding finding{.cause = "file_cache", .bytes = explanation.layer("file_mappings") + changed};
     finding.summary =
         "These are pages of files: programs, libraries, and files that the program maps. The kernel drops them when "
-        "memory "
-        "is short, and reads them again, but for those that the process has changed for itself.";
+        "memory is short, and reads them again, but for those that the process has changed for itself.";
     nlohmann::ordered_json files = nlohmann::ordered_json::array();
     uint64_t data_files = 0, deleted = 0;
     std::string name;  // of the largest
