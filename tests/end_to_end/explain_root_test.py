@@ -20,8 +20,8 @@ stats, wait = sys._debugmallocstats, signal.pause
 stats()
 wait()
 """
-# Makes objects of many types when told to, twice: first some that it drops again, so that all that making them needs is there.
-# Then it says how many objects of each type its garbage collector knows of.
+# Makes as many objects of many types as it is told to; before, it made some and dropped them, so that all that making them needs
+# is there. Then it says how many objects of each type its garbage collector knows of.
 CENSUS = """
 import gc, json, sys
 class Plain(object):
@@ -46,9 +46,8 @@ def counts():
 made = make(100)
 counts()
 made = None
-for count in 0, 0, 0, 0, 1000, 0:  # 3.14 needs some rounds to come to rest
-    sys.stdin.readline()
-    made = make(count)
+while True:
+    made = make(int(sys.stdin.readline()))
     gc.collect()
     text = json.dumps(counts()) + "\\n"
     gc.collect()
@@ -158,9 +157,14 @@ class ExplainTest(RootTest):
             with self.subTest(interpreter=interpreter.name):
                 target = self.start(*interpreter.command(self.write("census.py", CENSUS)), stdin=subprocess.PIPE,
                                     stdout=subprocess.PIPE, text=True)
-                for _ in range(4):
-                    before, _ = self.census(target)
-                after, own = self.census(target)
+                # 3.14 needs some rounds to come to rest.
+                before, last = self.census(target, 0)[0], None
+                for _ in range(20):
+                    if before == last:
+                        break
+                    before, last = self.census(target, 0)[0], before
+                self.assertEqual(before, last)
+                after, own = self.census(target, count)
                 self.assertEqual({name: after[name] - before.get(name, 0) for name in after
                                   if after[name] != before.get(name, 0)}, made)
                 # The collector does not know of those that can be in no cycle.
@@ -188,9 +192,9 @@ class ExplainTest(RootTest):
                 compared += 1
         self.assertGreaterEqual(compared, 3)
 
-    def census(self, target):
+    def census(self, target, count):
         """Objects by type, as memtrace sees them, and as the garbage collector does, which leaves many out."""
-        target.stdin.write("\n")
+        target.stdin.write(f"{count}\n")
         target.stdin.flush()
         own = json.loads(target.stdout.readline())
         wait_until(lambda: "sleeping" in self.state(target.pid))
