@@ -4,7 +4,7 @@ cd "$root"
 
 # Debian bookworm's packages that building and testing need. The tests' memory_profiler and jsonschema are Debian's too.
 packages=(
-    binutils bpftool clang cmake g++ libbpf-dev libbpfcc-dev libbz2-dev libcli11-dev libdw-dev libelf-dev libfmt-dev libgtest-dev libspdlog-dev
+    binutils bpftool clang cmake g++ libclang-rt-14-dev llvm libbpf-dev libbpfcc-dev libbz2-dev libcli11-dev libdw-dev libelf-dev libfmt-dev libgtest-dev libspdlog-dev
     make ninja-build nlohmann-json3-dev pkg-config python3 python3-jsonschema python3-memory-profiler python3-numpy
     python3.11 libpython3.11 zlib1g-dev util-linux libcap2-bin xz-utils
 )
