@@ -93,6 +93,8 @@ class MimallocTest(RootTest):
             target.stdin.write(what)
             target.stdin.flush()
             target.stdout.read(1)
+            # A thread that was joined may still give back what it had.
+            wait_until(lambda: len(os.listdir(f"/proc/{target.pid}/task")) == 1)
             mimalloc = self.explain(target.pid)["mimalloc"]
             self.assertEqual(mimalloc["torn_segments"] + mimalloc["torn_pages"], 0)
             return mimalloc
