@@ -98,10 +98,10 @@ class Interpreter:
         """How to run a file of ours."""
         if not self.tree:
             return [self.python, "-B", file, *args]
-        inside = os.path.join(self.tree, "tmp", os.path.basename(file))
-        shutil.copy(file, f"{inside}.{os.getpid()}")
-        os.replace(f"{inside}.{os.getpid()}", inside)  # another test may be about to read it
-        return ["chroot", self.tree, self.python, "-B", os.path.join("/tmp", os.path.basename(file)), *args]
+        inside = os.path.join("/tmp", str(os.getpid()), os.path.basename(file))  # another test may have one of this name
+        os.makedirs(os.path.dirname(self.tree + inside), exist_ok=True)
+        shutil.copy(file, self.tree + inside)
+        return ["chroot", self.tree, self.python, "-B", inside, *args]
 
 
 def interpreters():

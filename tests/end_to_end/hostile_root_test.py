@@ -207,8 +207,10 @@ class HostileTest(RootTest):
                 target = self.target("deep_stacks", kind, str(count))
                 self.explained(target)
                 self.assertLess(self.explained(target, "--freeze")["frozen_ns"], 600_000_000)
-                report = self.traced(target)
+                report = self.traced(target, seconds=5)
                 self.assert_conserved(report)
+                if SANITIZED:  # which is too slow to take them as they come
+                    continue
                 touched = max(row["grown_bytes"] for row in report["processes"][0]["lines"] if row["function"] == "touch")
                 self.assertGreaterEqual(touched, (count if kind == "threads" else 100) * MIB)
 
