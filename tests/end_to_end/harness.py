@@ -1,4 +1,5 @@
 """What the root tests share: running memtrace on real processes, and reading its reports."""
+import atexit
 import contextlib
 import fcntl
 import json
@@ -99,7 +100,10 @@ class Interpreter:
         if not self.tree:
             return [self.python, "-B", file, *args]
         inside = os.path.join("/tmp", str(os.getpid()), os.path.basename(file))  # another test may have one of this name
-        os.makedirs(os.path.dirname(self.tree + inside), exist_ok=True)
+        folder = os.path.dirname(self.tree + inside)
+        if not os.path.exists(folder):
+            os.mkdir(folder)
+            atexit.register(shutil.rmtree, folder)
         shutil.copy(file, self.tree + inside)
         return ["chroot", self.tree, self.python, "-B", inside, *args]
 

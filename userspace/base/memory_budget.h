@@ -11,7 +11,8 @@
 //                           of a look, blocks and buffers            whose they are is not known
 //     85 %                  stacks;                                  [line unknown];
 //                           of a look, which blocks are buffers      one that looks like an object counts as one
-//     90 %                  of the report, processes that have ended  the smallest are missing, and counted
+//     90 %                  of the report, the smallest processes    they are missing, and counted
+//                           beyond some
 //
 // Sums of bytes are the kernel's, and stay whole, but for those processes. What the BPF maps take is not part of it:
 // the report has it apart.

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <set>
 
 #include "base/memory_budget.h"
@@ -25,7 +24,6 @@ using namespace std::chrono_literals;
 // Closed accounts are taken out of the kernel's maps when this many wait, so that a program that starts thousands of
 // short processes never runs out of slots.
 constexpr size_t kCollectAt = 64;
-constexpr size_t kLeastCollected = 1024;  // processes that have ended: some MiB of sums
 constexpr size_t kMaxSourceRoots = 200;
 constexpr size_t kMaxKnownInterpreters = 1024;  // files; of more, all are found anew
 constexpr size_t kMaxImportEvents = 100'000;    // of a process; what comes after is left out
@@ -389,7 +387,7 @@ void Session::collect_closed() {
     }
     if (!MemoryBudget::instance().allows(Detail::kEnded))
         shorten_collected();
-    if (collected_.size() > kLeastCollected && !MemoryBudget::instance().has_room(Detail::kProcesses))
+    if (collected_.size() > kLeastKept && !MemoryBudget::instance().has_room(Detail::kProcesses))
         drop_collected();
 }
 
@@ -404,14 +402,11 @@ void Session::shorten_collected() {
     malloc_trim(0);  // else it would look as if nothing had been given up
 }
 
-// Of those that have ended, the half that was smallest, but not the command that was to be run.
+// Of those that have ended, the half that weighs least.
 void Session::drop_collected() {
-    auto size = [this](const AccountData &data) {
-        return is_expected(data.account) ? std::numeric_limits<int64_t>::max() : data.account.peak_rss;
-    };
     auto keep = static_cast<ptrdiff_t>((collected_.size() + 1) / 2);
     std::nth_element(collected_.begin(), collected_.begin() + keep, collected_.end(),
-                     [&](const AccountData &a, const AccountData &b) { return size(a) > size(b); });
+                     [&](const AccountData &a, const AccountData &b) { return weight(a.account) > weight(b.account); });
     for (const AccountData &data : std::span(collected_).subspan(static_cast<size_t>(keep)))
         details_.erase(data.account.id);
     processes_left_out_ += collected_.size() - static_cast<size_t>(keep);

@@ -113,6 +113,14 @@ class Session {
     bool is_expected(const mt_account &account) const {
         return expected_ && account.tgid == static_cast<uint32_t>(expected_) && account.opened_by == MT_OPENED_BY_EXEC;
     }
+    // Which processes may count on memory when it is short, the largest first: those that live, the command that was to
+    // be run, and then by their peak.
+    std::tuple<bool, bool, int64_t> weight(const mt_account &account) const {
+        return {account.closed_by != MT_CLOSED_BY_EXIT && account.closed_by != MT_CLOSED_BY_EXEC, is_expected(account),
+                account.peak_rss};
+    }
+    // Of those that have ended, so many stay however short it is: some MiB of sums.
+    static constexpr size_t kLeastKept = 1024;
     // What was missed, by name, here and in the kernel; only what is not 0.
     std::map<std::string, uint64_t> failures() const;
     // By account; of processes that live or were followed to the end, and with --owners.

@@ -278,21 +278,14 @@ ReportProcess build_process(Session &session, const AccountData &data, const Rep
     return process;
 }
 
-bool has_ended(const AccountData &data) {
-    return data.account.closed_by != MT_CLOSED_BY_DETACH;
-}
-
-// In the order in which they may count on memory: those that live, the command that was to be run, and then the
-// largest.
+// Those that weigh most first.
 std::vector<const AccountData *> by_weight(const Session &session) {
     std::vector<const AccountData *> accounts;
     for (const AccountData &data : session.accounts())
         accounts.push_back(&data);
-    auto weight = [&](const AccountData *data) {
-        return std::tuple(!has_ended(*data), session.is_expected(data->account), data->account.peak_rss);
-    };
-    std::stable_sort(accounts.begin(), accounts.end(),
-                     [&](const auto *a, const auto *b) { return weight(a) > weight(b); });
+    std::stable_sort(accounts.begin(), accounts.end(), [&](const auto *a, const auto *b) {
+        return session.weight(a->account) > session.weight(b->account);
+    });
     return accounts;
 }
 
@@ -312,7 +305,7 @@ Report build_report(Session &session, const ReportFilter &filter, LastLook &look
     uint64_t left_out = 0;
     report.processes.reserve(session.accounts().size());
     for (const AccountData *data : by_weight(session)) {
-        if (has_ended(*data) && !MemoryBudget::instance().has_room(Detail::kReport)) {
+        if (report.processes.size() >= Session::kLeastKept && !MemoryBudget::instance().has_room(Detail::kReport)) {
             left_out++;
             continue;
         }
