@@ -144,12 +144,13 @@ for pid in pids:
         target.kill()
         process, = self.finish(tracer, number=None)["processes"]
         self.assertEqual((process["layers"], process["layers_missing"]), (None, "it had ended"))
-        targets = [self.start_python(IDLE) for _ in range(2)]
-        tracer = self.attach("--look-seconds", "0", *(f"-p{target.pid}" for target in targets))
-        first, second = self.finish(tracer)["processes"]
-        self.assertEqual(first["layers_missing"], None)
-        self.assertEqual((second["layers"], second["layers_missing"]),
-                         (None, "looking at the processes before it had taken 0 s, which is all that is spent on that; "
+        light = self.start_python(IDLE)
+        heavy = self.start_python(IDLE.replace("300000", "900000"))  # it is looked at first, for it matters most
+        report = self.finish(self.attach("--look-seconds", "0", f"-p{light.pid}", f"-p{heavy.pid}"))
+        missing = {process["pid"]: (process["layers"] is None, process["layers_missing"]) for process in report["processes"]}
+        self.assertEqual(missing[heavy.pid], (False, None))
+        self.assertEqual(missing[light.pid],
+                         (True, "looking at the processes before it had taken 0 s, which is all that is spent on that; "
                                 "--look-seconds gives it more"))
         target = self.start_python(IDLE)
         text = self.memtrace("-q", "-p", str(target.pid), "-d", "0.3", "--no-look").stdout

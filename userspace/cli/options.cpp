@@ -85,9 +85,9 @@ void add_report_options(CLI::App &app, Options &options, std::string &format, st
         "Do not look at the end why memory is resident. memtrace run holds its command for that look when the "
         "program has run to its end, for a second and more where the heap is large; the report says for how "
         "long.");
-    app.add_option(
-           "--look-seconds", options.look_seconds,
-           "Begin no more looks at the end after this many seconds: processes that are left then have no findings.")
+    app.add_option("--look-seconds", options.look_seconds,
+                   "Begin no more looks at the end after this many seconds. Processes that were large are looked at "
+                   "first; those that are left then have no findings.")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     add_max_memory_option(app, options,
