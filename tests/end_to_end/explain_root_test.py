@@ -55,7 +55,7 @@ while True:
     sys.stdout.flush()
     del text
 """
-# Blocks of C code that begin with an address and a type.
+# Blocks of C code that begin with an address and a type; and some with what a list left behind that had their place.
 ADDRESSES = """
 import ctypes, sys
 objects = [complex(i, 1) for i in range(100)]
@@ -64,6 +64,8 @@ allocate.restype, allocate.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 for i in range(5000):
     words = (ctypes.c_uint64 * 4).from_address(allocate(32))
     words[:] = 0x40500000 + 8 * i, id(complex), 0, 0
+    words = (ctypes.c_uint64 * 8).from_address(allocate(64))
+    words[:] = id(objects), 0, 1, id(list), 0, 0, 0, 0
 print("ready")
 sys.stdout.flush()
 sys.stdin.readline()
@@ -177,7 +179,8 @@ class ExplainTest(RootTest):
         print(f"{compared} types compared with what the garbage collector knows, 0 differ", file=sys.stderr)
 
     def test_an_address_is_no_count_of_references(self):
-        """Blocks of C code that begin like an object that never dies, but for an address of the first 2 GiB."""
+        """Blocks of C code that begin like an object that never dies, but for an address of the first 2 GiB; or that have
+        what an object left, and one of their own words where the collector's were."""
         compared = 0
         for interpreter in interpreters():
             if interpreter.free_threaded:
@@ -189,6 +192,7 @@ class ExplainTest(RootTest):
                 types = {row["type"]: row["objects"] for row in self.explain(target.pid)["objects"]["types"]}
                 self.assertGreaterEqual(types["complex"], 100)
                 self.assertLess(types["complex"], 200)
+                self.assertLess(types["list"], 5000)
                 compared += 1
         self.assertGreaterEqual(compared, 3)
 

@@ -181,6 +181,19 @@ uint32_t TypeTable::find(uint64_t address, bool may_read) {
     return index;
 }
 
+// A buffer that is not filled may keep what an object left behind that had its place, and have words of its own where the
+// collector's were. From 3.8 on these, _gc_next and _gc_prev, are both addresses, or neither; _gc_prev has two flags, and a
+// count while it is being collected.
+bool TypeTable::is_left_over(std::span<const uint8_t> block, size_t object_at) const {
+    constexpr uint64_t kCollecting = 2, kFlags = 7;
+    if (object_at != 16 || !version_.is_at_least(3, 8))
+        return false;
+    uint64_t next = word_at(block, 0), previous = word_at(block, 8);
+    if (!next)
+        return previous > kFlags;
+    return !may_be_address(next) || (!(previous & kCollecting) && !may_be_address(previous));
+}
+
 std::optional<IdentifiedObject> TypeTable::identify(std::span<const uint8_t> block) {
     // Up to 3.7 what lies before a collected object may be left from another one, which was alive there: so that comes
     // last. Dead ones come after all that live: they have no references, or from 3.13 on the next one's address
@@ -204,7 +217,7 @@ std::optional<IdentifiedObject> TypeTable::identify(std::span<const uint8_t> blo
                 (!is_dead && !is_immortal && count > kMaxReferences))
                 continue;
             uint32_t type = find(address, !is_dead);
-            if (type != kNone && types_[type].object_at == at)
+            if (type != kNone && types_[type].object_at == at && !is_left_over(block, at))
                 return IdentifiedObject{type, static_cast<uint32_t>(std::min<uint64_t>(count, UINT32_MAX)), is_dead};
         }
     }

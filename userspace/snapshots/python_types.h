@@ -57,6 +57,8 @@ class TypeTable {
   private:
     static constexpr uint32_t kNone = UINT32_MAX;
 
+    bool is_left_over(std::span<const uint8_t> block, size_t object_at) const;
+
     uint32_t find(uint64_t address, bool may_read);
     uint32_t read(uint64_t address, int depth);
     bool is_plain_class(const TypeObject &object, int depth) const;
