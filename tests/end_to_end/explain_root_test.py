@@ -55,6 +55,18 @@ while True:
     sys.stdout.flush()
     del text
 """
+# Objects of the C library's, which a thread keeps for the next of their size when they are freed: seven of each.
+FREED = """
+import sys
+class Row(tuple):
+    __slots__ = ()
+rows = [Row([None] * (65 + 2 * (i % 20))) for i in range(100)]
+while True:
+    print("ready")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    del rows[50:]
+"""
 # Blocks of C code that begin with an address and a type; and some with what a list left behind that had their place.
 ADDRESSES = """
 import ctypes, sys
@@ -177,6 +189,26 @@ class ExplainTest(RootTest):
                         self.assertEqual(after.get(name), own[name], name)
                 compared += len(own)
         print(f"{compared} types compared with what the garbage collector knows, 0 differ", file=sys.stderr)
+
+    def test_what_was_freed_is_no_object(self):
+        compared = 0
+        for interpreter in interpreters():
+            if interpreter.free_threaded:
+                continue
+            with self.subTest(interpreter=interpreter.name):
+                target = self.start(*interpreter.command(self.write("freed.py", FREED)), stdin=subprocess.PIPE,
+                                    stdout=subprocess.PIPE)
+                counted = []
+                for _ in range(2):
+                    target.stdout.readline()
+                    wait_until(lambda: "sleeping" in self.state(target.pid))
+                    types = self.explain(target.pid)["objects"]["types"]
+                    counted.append(sum(row["objects"] for row in types if row["type"].rpartition(".")[2] == "Row"))
+                    target.stdin.write(b"go on\n")
+                    target.stdin.flush()
+                self.assertEqual(counted, [100, 50])
+                compared += 1
+        self.assertGreaterEqual(compared, 3)
 
     def test_an_address_is_no_count_of_references(self):
         """Blocks of C code that begin like an object that never dies, but for an address of the first 2 GiB; or that have

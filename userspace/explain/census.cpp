@@ -116,13 +116,13 @@ void CensusTaker::add_chunk(const LiveChunk &chunk, bool is_mapped) {
     if (add_number_block(chunk))
         return;
     auto object = types_.identify(chunk.bytes);
-    if (object) {
+    // A dead one is what a thread keeps of a freed chunk for the next of its size, or C code of what had its place.
+    if (object && !object->is_kept) {
         Count &type = count(object->type);
         type.objects++;
         type.bytes += chunk.chunk.bytes;
         (is_mapped ? census_.mapped_objects : census_.heap_objects) += chunk.resident_bytes;
-        if (!object->is_kept)
-            add_collected(*object, chunk.chunk.address + kChunkHeaderBytes);
+        add_collected(*object, chunk.chunk.address + kChunkHeaderBytes);
         const PythonType &kind = types_.types()[object->type];
         uint64_t buffer = kind.buffer_at ? word_at(chunk.bytes, kind.object_at + kind.buffer_at) : 0;
         if (buffer)
