@@ -1,9 +1,11 @@
 """Pages that parent and child have in common until one writes: by line, against the page tables of the children."""
 import os
 import re
+import signal
+import subprocess
 import unittest
 
-from harness import MIB, SLACK, RootTest, interpreters
+from harness import MIB, PYTHON, SLACK, RootTest, interpreters
 
 # Two children read what was made before the fork, and so write to its reference counts; one does not.
 PREFORK = """
@@ -52,6 +54,19 @@ def line_by(who):
 
 def copied(process, who, what="bytes"):
     return sum(row[what] for row in process["copy_on_write"]["lines"] if row["line"] == line_by(who))
+
+
+# A child that has all of its parent's objects, and touches none.
+FORKED = """
+import gc, os, sys, time
+rows = [{"id": i, "name": "row %d" % i} for i in range(150_000)]
+gc.freeze()
+child = os.fork()
+if child == 0:
+    time.sleep(1000)
+print(child, flush=True)
+time.sleep(1000)
+"""
 
 
 class CopyOnWriteTest(RootTest):
@@ -167,6 +182,20 @@ class CopyOnWriteTest(RootTest):
         process = self.trace_step(target, "--owners")["processes"][0]
         self.assertGreaterEqual(process["members"]["anonymous"]["grown_bytes"], 8 * MIB)
         self.assertLess(process["copy_on_write"]["bytes"], SLACK)
+
+    def test_to_look_leaves_pages_in_common(self):
+        parent = self.start(PYTHON, "-c", FORKED, stdout=subprocess.PIPE, text=True)
+        child = int(parent.stdout.readline())
+        self.addCleanup(os.kill, child, signal.SIGKILL)
+
+        def own_bytes():
+            with open(f"/proc/{child}/smaps_rollup") as file:
+                return int(re.search(r"Private_Dirty:\s+(\d+) kB", file.read()).group(1)) << 10
+        before = own_bytes()
+        report = self.explain(child)
+        self.assertGreater(report["objects"]["types"][0]["bytes"], 5 * MIB)  # what it has in common was read
+        self.memtrace("-q", "-p", str(child), "-d", "2.5")
+        self.assertLess(own_bytes() - before, MIB)
 
 
 if __name__ == "__main__":

@@ -61,8 +61,9 @@ class InterpretersTest(RootTest):
                 for name, a, b in zip(("list", "deepcopy", "del x", "caller"), ours, truth):
                     self.assertLessEqual(abs(a - b), tolerated(b) + others, name)
                 self.assertGreater(ours[0], 30 << 20)
-                # pymalloc leaves this to libc, which maps it; mimalloc gives back a segment.
-                self.assertAlmostEqual(ours[2], -8003584, delta=(512 if interpreter.free_threaded else 64) * KIB)
+                # pymalloc leaves this to libc, which maps it; mimalloc gives back a segment, or keeps it for a while.
+                if truth[2] or not interpreter.free_threaded:
+                    self.assertAlmostEqual(ours[2], -8003584, delta=(512 if interpreter.free_threaded else 64) * KIB)
 
     def test_frames_are_those_that_the_interpreter_sees(self):
         """By the frame walker that runs in the kernel, compiled for this machine (tests/walker)."""

@@ -8,8 +8,9 @@
 
 namespace memtrace {
 
-// A bit of a page's word (Documentation/admin-guide/mm/pagemap.rst).
+// Bits of a page's word (Documentation/admin-guide/mm/pagemap.rst).
 inline constexpr uint64_t kPageIsPresent = 1ull << 63;
+inline constexpr uint64_t kPageIsOfFile = 1ull << 61;  // or of shared memory
 
 // A stretch of pages: struct page_region of linux/fs.h from Linux 6.7 on. Addresses.
 struct PageRegion {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -55,6 +56,7 @@ FileDescriptor &proc_file(const char *name, bool anew) {
     return last;
 }
 
+// How many bytes, up to the first that could not be read.
 ssize_t read_at(pid_t pid, std::span<const uint64_t> addresses, void *into, size_t size) {
     static iovec remote[ReadingChild::kMaxAddresses];
     iovec local{into, size * addresses.size()};
@@ -63,55 +65,80 @@ ssize_t read_at(pid_t pid, std::span<const uint64_t> addresses, void *into, size
     return process_vm_readv(pid, &local, 1, remote, addresses.size(), 0);
 }
 
-// Whether all of these bytes are in memory.
-bool is_resident(int page_map, uint64_t address, size_t size) {
-    static uint64_t words[ReadingChild::kMostCopied / 4096 + 1];
-    static const auto page = static_cast<uint64_t>(getpagesize());
-    uint64_t first = address / page, count = (address + size - 1) / page - first + 1;
-    auto wanted = static_cast<ssize_t>(count * sizeof(words[0]));
-    return count <= std::size(words) && read_all(page_map, words, static_cast<size_t>(wanted), first * 8) == wanted &&
-           std::all_of(words, words + count, [](uint64_t word) { return word & kPageIsPresent; });
-}
+// Pages that are in memory, of one process. process_vm_readv() would give it a copy of its own of each anonymous page
+// that it has in common with one that it was forked from, or that was forked from it: gup_must_unshare(), Linux 5.19
+// and later. /proc/PID/mem does not; but it holds the lock of the process's mappings while a page is brought, which a
+// file system may never do: so it is for anonymous pages alone. (Whoever puts a file's page in the place of an
+// anonymous one in that moment could hold the lock by themselves as well.)
+class PageReader {
+  public:
+    explicit PageReader(pid_t pid)
+        : pid_(pid), memory_(open(("/proc/" + std::to_string(pid) + "/mem").c_str(), O_RDONLY | O_CLOEXEC)) {}
+
+    static bool is_anonymous(uint64_t word) {
+        return !(word & kPageIsOfFile);
+    }
+    // `word`: that of the pages that these bytes lie in, which are all of one kind.
+    ssize_t read(uint64_t address, void *into, size_t size, uint64_t word) const {
+        if (is_anonymous(word) && memory_)
+            return pread(memory_.get(), into, size, static_cast<off_t>(address));
+        return read_at(pid_, {&address, 1}, into, size);
+    }
+
+  private:
+    pid_t pid_;
+    FileDescriptor memory_;
+};
 
 // Copies those pages that are in memory, whose words say so, each to its place. One that went meanwhile has none then.
-void copy_pages(pid_t pid, uint64_t start, std::span<uint64_t> words, uint8_t *into) {
+void copy_pages(const PageReader &pages, uint64_t start, std::span<uint64_t> words, uint8_t *into) {
     static const auto page = static_cast<size_t>(getpagesize());
-    static iovec local[ReadingChild::kMostCopied / 4096], remote[ReadingChild::kMostCopied / 4096];
     for (size_t at = 0; at < words.size();) {
-        size_t count = 0, bytes = 0, first = at;
-        for (; at < words.size() && count < std::size(local); at++) {
-            if (!(words[at] & kPageIsPresent))
-                continue;
-            if (count &&
-                remote[count - 1].iov_base == reinterpret_cast<void *>(start + at * page - remote[count - 1].iov_len)) {
-                local[count - 1].iov_len += page;
-                remote[count - 1].iov_len += page;
-            } else {
-                local[count] = {into + at * page, page};
-                remote[count++] = {reinterpret_cast<void *>(start + at * page), page};
-            }
-            bytes += page;
-        }
-        if (!count)
-            return;
-        ssize_t n = process_vm_readv(pid, local, count, remote, count, 0);
-        if (n == static_cast<ssize_t>(bytes))
+        if (!(words[at] & kPageIsPresent)) {
+            at++;
             continue;
-        // Those that were read are the first; behind them, it is tried again.
+        }
+        size_t count = 1;
+        while (at + count < words.size() && words[at + count] & kPageIsPresent &&
+               PageReader::is_anonymous(words[at + count]) == PageReader::is_anonymous(words[at]))
+            count++;
+        ssize_t n = pages.read(start + at * page, into + at * page, count * page, words[at]);
         size_t read = static_cast<size_t>(std::max<ssize_t>(n, 0)) / page;
-        for (at = first; at < words.size(); at++)
-            if (words[at] & kPageIsPresent && read-- == 0)
-                break;
-        if (at < words.size())
-            words[at++] = 0;
+        if (read < count)
+            words[at + read++] = 0;
+        at += read;
     }
 }
 
+// All of these bytes, if all are in memory; else -1.
+ssize_t read_present(const PageReader &pages, int page_map, uint64_t address, uint8_t *into, size_t size) {
+    static uint64_t words[ReadingChild::kMostCopied / 4096 + 1];
+    static const auto page = static_cast<uint64_t>(getpagesize());
+    const uint64_t first = address / page, end = address + size;
+    const size_t count = (end - 1) / page - first + 1;
+    auto wanted = static_cast<ssize_t>(count * sizeof(words[0]));
+    errno = EFAULT;
+    if (count > std::size(words) || read_all(page_map, words, static_cast<size_t>(wanted), first * 8) != wanted ||
+        !std::all_of(words, words + count, [](uint64_t word) { return word & kPageIsPresent; }))
+        return -1;
+    for (size_t i = 0, same; i < count; i += same) {
+        for (same = 1;
+             i + same < count && PageReader::is_anonymous(words[i + same]) == PageReader::is_anonymous(words[i]);)
+            same++;
+        uint64_t from = std::max(address, (first + i) * page), to = std::min(end, (first + i + same) * page);
+        if (pages.read(from, into + (from - address), to - from, words[i]) != static_cast<ssize_t>(to - from))
+            return -1;
+    }
+    return static_cast<ssize_t>(size);
+}
+
 ssize_t answer_of_tables(ReadingExchange &exchange) {
-    static FileDescriptor page_map;
+    static FileDescriptor page_map;  // of one program, as its memory: neither is the next one's, after an exec
+    static std::optional<PageReader> pages;
     static uint64_t number = 0;
     if (number != exchange.tables) {
         page_map = FileDescriptor(open(exchange.file, O_RDONLY | O_CLOEXEC));
+        pages.emplace(exchange.pid);
         number = exchange.tables;
     }
     if (!page_map) {
@@ -130,14 +157,10 @@ ssize_t answer_of_tables(ReadingExchange &exchange) {
         if (read_all(page_map.get(), words.data(), words.size_bytes(), address / page * sizeof(words[0])) !=
             static_cast<ssize_t>(words.size_bytes()))
             return -1;
-        copy_pages(exchange.pid, address, words, exchange.bytes);
+        copy_pages(*pages, address, words, exchange.bytes);
         return static_cast<ssize_t>(exchange.size);
     }
-    if (!is_resident(page_map.get(), address, exchange.size)) {
-        errno = EFAULT;
-        return -1;
-    }
-    return read_at(exchange.pid, {&address, 1}, exchange.bytes, exchange.size);
+    return read_present(*pages, page_map.get(), address, exchange.bytes, exchange.size);
 }
 
 ssize_t answer(ReadingExchange &exchange) {
