@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from harness import PYTHON, ROOT, WORKLOADS, RootTest, interpreters, lines_of, resident_bytes
+from harness import MIB, PYTHON, ROOT, WORKLOADS, RootTest, interpreters, lines_of, resident_bytes
 
 DEEP_THREADS = os.path.join(WORKLOADS, "deep_threads.py")
 WALK_THREADS = os.environ.get("WALK_THREADS", os.path.join(ROOT, "build", "tests", "walk_threads"))
@@ -56,14 +56,15 @@ class InterpretersTest(RootTest):
         for interpreter in interpreters():
             with self.subTest(interpreter=interpreter.name):
                 ours, truth, others = self.measure(interpreter)
+                if interpreter.free_threaded and truth[2] > -MIB:  # mimalloc has kept its segment for a while: seldom
+                    ours, truth, others = self.measure(interpreter)
                 cells = "".join(f"{f'{a // KIB} / {b // KIB}':>16}" for a, b in zip(ours, truth))
                 print(f"{interpreter.name:<28}{cells}", file=sys.stderr)
                 for name, a, b in zip(("list", "deepcopy", "del x", "caller"), ours, truth):
                     self.assertLessEqual(abs(a - b), tolerated(b) + others, name)
                 self.assertGreater(ours[0], 30 << 20)
-                # pymalloc leaves this to libc, which maps it; mimalloc gives back a segment, or keeps it for a while.
-                if truth[2] or not interpreter.free_threaded:
-                    self.assertAlmostEqual(ours[2], -8003584, delta=(512 if interpreter.free_threaded else 64) * KIB)
+                # pymalloc leaves this to libc, which maps it; mimalloc gives back a segment.
+                self.assertAlmostEqual(ours[2], -8003584, delta=(512 if interpreter.free_threaded else 64) * KIB)
 
     def test_frames_are_those_that_the_interpreter_sees(self):
         """By the frame walker that runs in the kernel, compiled for this machine (tests/walker)."""
